@@ -1,0 +1,188 @@
+//! What one plugin may have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sigil_types::{Authors, CapabilitySet, Digest, HostPattern, Label, Name, Readers, ToolFacts};
+
+/// Turns `Display` and `FromStr` into `Debug`, `Serialize` and `Deserialize`.
+macro_rules! text_form {
+    ($($name:ident),+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+pub(crate) use text_form;
+
+/// What one plugin may have. A manifest asks; this is the most that it can get.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginGrant {
+    /// Digests of the file trees that the owner has endorsed. Another tree does not start.
+    pub trees: BTreeSet<Digest>,
+    /// The rights that it may have at most, beside the ceilings of everybody. Absent: no further narrowing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<CapabilitySet>,
+    /// The hosts that it may reach.
+    pub hosts: Vec<HostRule>,
+    /// The folders that it may use, by the name of the manifest's parameter.
+    pub folders: BTreeMap<Name, Vec<FolderGrant>>,
+    /// Label facts that replace those of the compiled profile, for one endorsed tree each.
+    pub facts: Vec<FactsOverride>,
+}
+
+/// A host, or the hosts below a name, and the ports there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRule {
+    /// Where.
+    pub host: HostPattern,
+    /// The TCP ports; at least one.
+    #[serde(deserialize_with = "ports")]
+    pub ports: BTreeSet<u16>,
+}
+
+fn ports<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<u16>, D::Error> {
+    let ports = BTreeSet::<u16>::deserialize(deserializer)?;
+    if ports.is_empty() || ports.contains(&0) {
+        return Err(serde::de::Error::custom("name at least one port, each from 1 to 65535"));
+    }
+    Ok(ports)
+}
+
+/// One folder, or one file, that a plugin may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderGrant {
+    /// Where it is on this machine.
+    pub path: GrantPath,
+    /// Whether it may be changed.
+    pub access: FolderAccess,
+    /// Who may have written what is in it. Absent: anybody.
+    #[serde(default = "Authors::world")]
+    pub authors: Authors,
+    /// Who may read what is in it. Absent: nobody, so that nothing read from it goes anywhere without a human.
+    #[serde(default = "nobody")]
+    pub readers: Readers,
+}
+
+const fn nobody() -> Readers {
+    Readers::NOBODY
+}
+
+impl FolderGrant {
+    /// The label of what is in it.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        Label { authors: self.authors.clone(), readers: self.readers.clone() }
+    }
+}
+
+/// Whether a folder may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderAccess {
+    /// Read only.
+    Read,
+    /// Read, and write.
+    Write,
+}
+
+/// Label facts for one endorsed tree (line 7 of the trust model: looser facts need signed policy that names the digest).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactsOverride {
+    /// The tree.
+    pub tree: Digest,
+    /// The facts that count for it.
+    pub facts: ToolFacts,
+}
+
+/// Why a text is not a path that can be granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a granted path is absolute, below `/`, has no `.`, `..`, empty part, trailing slash or control character, and at \
+     most 4095 bytes"
+)]
+pub struct ParseGrantPathError;
+
+/// An absolute path in its one written form.
+///
+/// INVARIANT: starts with `/`, is not `/` itself, and has no part that is empty, `.` or `..`, nor a control character.
+/// Links in it are not followed by writing it: whoever opens it decides.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantPath(Box<str>);
+
+impl GrantPath {
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&*self.0)
+    }
+}
+
+impl FromStr for GrantPath {
+    type Err = ParseGrantPathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some(rest) = text.strip_prefix('/') else { return Err(ParseGrantPathError) };
+        let parts_ok = rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if parts_ok && text.len() <= 4095 && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseGrantPathError)
+        }
+    }
+}
+
+impl fmt::Display for GrantPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_form!(GrantPath);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_form() {
+        assert!("/home/ann/notes".parse::<GrantPath>().is_ok());
+        for bad in ["", "/", "home", "~/notes", "/a//b", "/a/", "/a/./b", "/a/../b", "/a\n", "/a\0b"] {
+            assert!(bad.parse::<GrantPath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_without_a_label_has_the_top_label() {
+        let grant: FolderGrant = toml::from_str("path = \"/srv/in\"\naccess = \"read\"").expect("valid");
+        assert_eq!(grant.label(), Label::top());
+    }
+}

@@ -1,0 +1,126 @@
+//! Launching `/bin/true`: through a warm launcher in the full sandbox (profile `native`, request to exit seen), against
+//! bubblewrap and against no sandbox at all. All in one run, taking turns, so that a busy moment hits all alike.
+//!
+//! `SIGIL_BENCH_ROUNDS` sets how often each is measured (200). The lines that begin with `row: ` are read by `./task bench`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a bench, whose peers are started without a sandbox"
+)]
+
+#[path = "../tests/launch/world.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use the rest")]
+mod world;
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use sigil_sandbox::client::ExitStatus;
+
+use world::{World, manifest};
+
+/// A launch of `/bin/true` to its end: whether it ended as it should.
+type Launch<'a> = Box<dyn FnMut() -> bool + 'a>;
+
+/// Microseconds: the least, the median, the 95th percentile.
+struct Times {
+    min: u128,
+    median: u128,
+    p95: u128,
+}
+
+impl Times {
+    fn of(mut times: Vec<u128>) -> Option<Self> {
+        times.sort_unstable();
+        let at = |share: usize| times.get(times.len() * share / 100).copied();
+        Some(Self { min: at(0)?, median: at(50)?, p95: at(95)? })
+    }
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn main() -> ExitCode {
+    let rounds = std::env::var("SIGIL_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200_usize);
+    let native = manifest("").replace("profile: shell", "profile: native");
+    let world = World::with_program(&native, Path::new("/bin/true"));
+    let request = world.request();
+    let client = world.client();
+
+    let mut plain = command("/bin/true", &[]);
+    let mut bubblewrap = command(
+        "bwrap",
+        &[
+            "--unshare-all",
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--die-with-parent",
+            "--new-session",
+            "/bin/true",
+        ],
+    );
+    let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    let mut launches: [(&str, Launch<'_>); 3] = [
+        ("no sandbox (posix_spawn)", Box::new(move || succeeds(&mut plain))),
+        ("bubblewrap", Box::new(move || succeeds(&mut bubblewrap))),
+        (
+            "server",
+            Box::new(|| {
+                let launched = client.launch(&request).unwrap_or_else(|error| panic!("{error}"));
+                ExitStatus::read(&launched.exit).expect("its status") == ExitStatus::Exited(0)
+            }),
+        ),
+    ];
+    let mut taken = [const { Vec::new() }; 3];
+    for round in 0..rounds + 5 {
+        for ((_, launch), taken) in launches.iter_mut().zip(&mut taken) {
+            let begun = Instant::now();
+            if launch() && round >= 5 {
+                taken.push(begun.elapsed().as_micros());
+            }
+        }
+    }
+    let [plain, bubblewrap, server] = taken.map(Times::of);
+    println!("{:<28} {:>8} {:>8} {:>8}  µs, {rounds} rounds", "launch of /bin/true", "min", "median", "p95");
+    for ((name, _), times) in launches.iter().zip([&plain, &bubblewrap, &server]) {
+        match times {
+            Some(Times { min, median, p95 }) => println!("{name:<28} {min:>8} {median:>8} {p95:>8}"),
+            None => println!("{name:<28} not on this machine"),
+        }
+    }
+    let Some(server) = server else {
+        println!("the launcher started nothing");
+        return ExitCode::FAILURE;
+    };
+    let ms = |micros: u128| f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0;
+    let note = |mine: &Times, theirs: &Times| {
+        let (least, slow) = (ms(mine.min) / ms(theirs.min), ms(mine.p95) / ms(theirs.p95));
+        format!("by minimum {least:.2}, by 95th percentile {slow:.2}")
+    };
+    let row = match &bubblewrap {
+        Some(theirs) => serde_json::json!({
+            "what": "launch of /bin/true, server, request to exit", "value": ms(server.median), "unit": "ms",
+            "against": [ms(theirs.median), "bubblewrap"], "limit": ["ratio", 0.6], "note": note(&server, theirs),
+        }),
+        None => serde_json::json!({
+            "what": "launch of /bin/true, server, request to exit", "value": ms(server.median), "unit": "ms",
+            "note": "bubblewrap is not installed (apt-get install bubblewrap)",
+        }),
+    };
+    println!("row: {row}");
+    ExitCode::SUCCESS
+}

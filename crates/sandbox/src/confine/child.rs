@@ -1,0 +1,235 @@
+//! The confined half: from the fork to the program. Read top to bottom, it is the order of operations.
+//!
+//! The first process becomes the init of the new pid namespace: it sets up everything, gives up every right that it
+//! has, and then starts the program, forwards signals to it and reaps. It reads nothing that the program writes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{
+    Pid, Rlimit, Signal, chdir, getrlimit, set_parent_process_death_signal, setrlimit, setsid, umask,
+};
+use rustix::system::sethostname;
+
+use super::failure::{At, Failure, Message, Stage};
+use super::ids::{self, OwnerMaps};
+use super::landlock;
+use super::last::{self, Before};
+use super::prepared::Prepared;
+use super::root;
+use super::sources::{self, Sources};
+use super::spare::{self, Spare};
+use super::start::{EXIT, STATUS};
+use crate::profile::{Layer, ProcMode};
+use crate::report::LayerReport;
+use crate::sys;
+
+/// What the init returns: the program's wait status, or why there is none.
+pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<&Spare>) -> i32 {
+    match set_up(prepared, handed, spare) {
+        Ok(program) => reap(prepared, program),
+        Err(failure) => {
+            last::tell(&Message::Failed(failure));
+            126
+        }
+    }
+}
+
+fn reap(prepared: &Prepared, program: Pid) -> i32 {
+    // Only the pipe for the exit status stays open: the program's streams must close when the program closes them.
+    let _ = sys::close_all_but(EXIT);
+    let Ok(status) = sys::forward_and_reap(program) else { return 126 };
+    if prepared.wants(Layer::PidNs) {
+        // Whoever reads the status may rely on nothing going on; the end of this process would come a little later.
+        sys::kill_all_others();
+    }
+    let _ = rustix::io::write(sys::fixed_fd(EXIT), &status.to_le_bytes());
+    0
+}
+
+fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<&Spare>) -> Result<Pid, Failure> {
+    let mut report = LayerReport { ablated: prepared.profile().ablated.clone(), ..LayerReport::default() };
+    let mut applied = |layer: Layer| {
+        if prepared.wants(layer) {
+            report.applied.insert(layer);
+        }
+    };
+
+    let joined = spare.map_or(0, |_| spare::NAMESPACES);
+    if let Some(spare) = spare {
+        sys::join(spare.handle(), joined).at(Stage::Fork)?;
+    }
+    sys::arrange_fds(handed).at(Stage::Descriptors)?;
+    applied(Layer::Descriptors);
+    sys::block_signals().at(Stage::Session)?;
+    if prepared.wants(Layer::Session) {
+        setsid().at(Stage::Session)?;
+    }
+    applied(Layer::Session);
+    // For the new root, whose folders have modes of their own.
+    umask(Mode::from_raw_mode(0o022));
+    chdir("/").at(Stage::Session)?;
+    die_with_parent(prepared)?;
+
+    let before = Before::look();
+    if joined != 0 {
+        // They are the host's: only root has a right over them, and will not be root for long.
+        network(prepared)?;
+        hostname(prepared)?;
+    }
+    let mut sources = open_and_separate(prepared, joined)?;
+    for layer in [Layer::UserNs, Layer::PidNs, Layer::IpcNs, Layer::CgroupNs, Layer::Identity] {
+        applied(layer);
+    }
+    // Changes of identity take the death signal away.
+    die_with_parent(prepared)?;
+    applied(Layer::ParentDeath);
+
+    if prepared.wants(Layer::Rlimits) {
+        limit(prepared)?;
+    }
+    applied(Layer::Rlimits);
+    if prepared.makes_root() {
+        root::enter(prepared, &mut sources)?;
+    }
+    applied(Layer::MountNs);
+    if joined == 0 {
+        network(prepared)?;
+        hostname(prepared)?;
+    }
+    applied(Layer::NetNs);
+    if prepared.proxy_port().is_some() {
+        applied(Layer::Proxy);
+    }
+    applied(Layer::UtsNs);
+
+    let program = last::open_program(prepared)?;
+    let folder = &prepared.profile().exec.cwd;
+    chdir(folder).at_what(Stage::Exec, || format!("the working directory {}", folder.display()))?;
+    give_up_privileges(prepared)?;
+    applied(Layer::Capabilities);
+    applied(Layer::NoNewPrivs);
+    if prepared.wants(Layer::Landlock) {
+        landlock::restrict(prepared, &sources.sources, &mut report)?;
+        report.applied.insert(Layer::Landlock);
+    }
+    drop(sources);
+    umask(Mode::from_raw_mode(0o077));
+    report.applied.insert(Layer::Environment);
+    last::start_program(prepared, &program, &before, report)
+}
+
+/// Opens the sources as the launching identity and stands in the new namespaces afterwards, as the program's user.
+///
+/// Under root the sources are opened with root's rights before the identity changes; an ordinary user opens them with
+/// its own, which do not change. Either way no failure to open is hidden by a change of identity.
+fn open_and_separate(prepared: &Prepared, joined: libc::c_int) -> Result<Sources, Failure> {
+    let ids = prepared.ids();
+    let user_ns = prepared.wants(Layer::UserNs);
+    let fresh_proc = prepared.makes_root() && prepared.profile().proc == ProcMode::Pids;
+    let proc = || if fresh_proc { sources::fresh_proc().map(Some).at(Stage::Proc) } else { Ok(None) };
+    if prepared.as_root() {
+        // In the launcher's own mount namespace nothing is mounted; only detached copies are made.
+        let mut maps = OwnerMaps::new(ids.outside);
+        let sources = Sources { sources: sources::open_all(prepared, Some(&mut maps))?, proc: proc()? };
+        let all = sys::namespaces(prepared.profile(), |layer| prepared.wants(layer));
+        let missing = all & !libc::CLONE_NEWPID & !joined;
+        if user_ns {
+            sys::set_ids(ids.outside.0, ids.outside.1, true).at(Stage::Identity)?;
+            sys::unshare(missing).at(Stage::UserNamespace)?;
+            ids::map_self(ids)?;
+        } else {
+            sys::unshare(missing).at(Stage::Fork)?;
+        }
+        return Ok(sources);
+    }
+    if user_ns {
+        ids::map_self(ids)?;
+    }
+    if prepared.makes_root() {
+        // Copies of mounts can only be made of mounts of this namespace that nobody else changes.
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Stage::Root)?;
+    }
+    Ok(Sources { sources: sources::open_all(prepared, None)?, proc: proc()? })
+}
+
+fn give_up_privileges(prepared: &Prepared) -> Result<(), Failure> {
+    // With a user namespace it became the program's user long ago.
+    let late = prepared.as_root() && !prepared.wants(Layer::UserNs) && prepared.wants(Layer::Identity);
+    let ids = late.then(|| prepared.ids().outside);
+    if prepared.wants(Layer::Capabilities) {
+        sys::drop_all_privileges(ids).at(Stage::Privileges)?;
+    } else {
+        if let Some((uid, gid)) = ids {
+            sys::set_ids(uid, gid, true).at(Stage::Identity)?;
+        }
+        if prepared.wants(Layer::NoNewPrivs) {
+            rustix::thread::set_no_new_privs(true).at(Stage::Privileges)?;
+        }
+    }
+    if late {
+        die_with_parent(prepared)?;
+    }
+    Ok(())
+}
+
+/// Asks to be killed when the launcher dies, and gives up if it is dead already.
+fn die_with_parent(prepared: &Prepared) -> Result<(), Failure> {
+    if !prepared.wants(Layer::ParentDeath) {
+        return Ok(());
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::ParentDeath)?;
+    // In a new pid namespace getppid(2) is always 0; the status socket knows whether its other end lives.
+    if sys::peer_gone(sys::fixed_fd(STATUS)) {
+        return Err(Failure::new(Stage::ParentDeath, Errno::PIPE, "the launcher is gone"));
+    }
+    Ok(())
+}
+
+fn limit(prepared: &Prepared) -> Result<(), Failure> {
+    use rustix::process::Resource as R;
+    let limits = &prepared.profile().limits;
+    // Without a user namespace it would count what the user has elsewhere, too.
+    let processes = limits.processes.filter(|_| prepared.wants(Layer::UserNs));
+    let wanted = [
+        (R::Core, limits.core_bytes),
+        (R::Nofile, limits.open_files),
+        (R::Fsize, limits.file_bytes),
+        (R::Nproc, processes),
+        (R::Data, limits.data_bytes),
+        (R::As, limits.address_space_bytes),
+        (R::Stack, limits.stack_bytes),
+        (R::Memlock, limits.locked_bytes),
+        (R::Msgqueue, limits.message_queue_bytes),
+        (R::Rtprio, limits.realtime_priority),
+        (R::Nice, limits.nice),
+        (R::Cpu, limits.cpu_seconds),
+        (R::Sigpending, limits.pending_signals),
+    ];
+    for (resource, value) in wanted {
+        let Some(value) = value else { continue };
+        // A lower limit that was inherited stays: it cannot be raised without a right of root's.
+        let value = Some(getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value)));
+        let limit = Rlimit { current: value, maximum: value };
+        setrlimit(resource, limit).at_what(Stage::Limits, || format!("{resource:?}"))?;
+    }
+    Ok(())
+}
+
+fn hostname(prepared: &Prepared) -> Result<(), Failure> {
+    if prepared.wants(Layer::UtsNs) {
+        sethostname(prepared.profile().hostname.as_bytes()).at(Stage::Hostname)?;
+    }
+    Ok(())
+}
+
+/// Makes the proxy's listener inside the new network namespace, and hands it out.
+fn network(prepared: &Prepared) -> Result<(), Failure> {
+    let Some(port) = prepared.proxy_port() else { return Ok(()) };
+    sys::loopback_up().at_what(Stage::Network, || "bringing lo up".to_owned())?;
+    let listener = sys::listen_loopback(port).at_what(Stage::Network, || format!("listening on 127.0.0.1:{port}"))?;
+    let message = serde_json::to_vec(&Message::Listener).unwrap_or_default();
+    sys::send_with_fds(sys::fixed_fd(STATUS), &message, &[listener.as_fd()]).map(drop).at(Stage::Network)
+}

@@ -1,0 +1,145 @@
+//! Landlock: the rights of the profile, by name, on the descriptors that were opened before.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use landlock::{
+    AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::failure::{At, Failure, Stage};
+use super::prepared::Prepared;
+use super::sources::Source;
+use super::start::OWN;
+use crate::profile::{Access, ProcMode, Right};
+use crate::report::LayerReport;
+use crate::sys;
+
+/// Whether a right makes sense on a file that is no folder.
+pub(super) const fn is_of_files(right: Right) -> bool {
+    matches!(right, Right::Execute | Right::WriteFile | Right::ReadFile | Right::Truncate | Right::IoctlDev)
+}
+
+const fn fs_right(right: Right) -> Option<AccessFs> {
+    Some(match right {
+        Right::Execute => AccessFs::Execute,
+        Right::WriteFile => AccessFs::WriteFile,
+        Right::ReadFile => AccessFs::ReadFile,
+        Right::ReadDir => AccessFs::ReadDir,
+        Right::RemoveDir => AccessFs::RemoveDir,
+        Right::RemoveFile => AccessFs::RemoveFile,
+        Right::MakeChar => AccessFs::MakeChar,
+        Right::MakeDir => AccessFs::MakeDir,
+        Right::MakeReg => AccessFs::MakeReg,
+        Right::MakeSock => AccessFs::MakeSock,
+        Right::MakeFifo => AccessFs::MakeFifo,
+        Right::MakeBlock => AccessFs::MakeBlock,
+        Right::MakeSym => AccessFs::MakeSym,
+        Right::Refer => AccessFs::Refer,
+        Right::Truncate => AccessFs::Truncate,
+        Right::IoctlDev => AccessFs::IoctlDev,
+        Right::BindTcp | Right::ConnectTcp | Right::ScopeAbstractUnix | Right::ScopeSignal => return None,
+    })
+}
+
+const fn net_right(right: Right) -> Option<AccessNet> {
+    match right {
+        Right::BindTcp => Some(AccessNet::BindTcp),
+        Right::ConnectTcp => Some(AccessNet::ConnectTcp),
+        _ => None,
+    }
+}
+
+const fn scope(right: Right) -> Option<Scope> {
+    match right {
+        Right::ScopeAbstractUnix => Some(Scope::AbstractUnixSocket),
+        Right::ScopeSignal => Some(Scope::Signal),
+        _ => None,
+    }
+}
+
+fn refuse(error: &RulesetError) -> Failure {
+    Failure { stage: Stage::Landlock, errno: 0, what: error.to_string() }
+}
+
+/// Restricts the calling process, and writes into `report` what the kernel knows.
+pub(super) fn restrict(prepared: &Prepared, sources: &[Source], report: &mut LayerReport) -> Result<(), Failure> {
+    let wanted = &prepared.profile().landlock;
+    let abi = sys::landlock_abi();
+    report.landlock_abi = abi;
+    if abi < prepared.least_abi() {
+        let what = format!("Landlock ABI {abi}, but the profile needs {}", prepared.least_abi());
+        return Err(Failure { stage: Stage::Landlock, errno: 0, what });
+    }
+    let known = |right: &Right| right.since() <= abi;
+    report.landlock_unknown = wanted.handled.iter().copied().filter(|right| !known(right)).collect();
+    if let Some(right) = wanted.required.iter().find(|right| !known(right) || !wanted.handled.contains(right)) {
+        return Err(Failure { stage: Stage::Landlock, errno: 0, what: format!("the required right {right:?}") });
+    }
+    let handled: Vec<Right> = wanted.handled.iter().copied().filter(known).collect();
+    let files: BitFlags<AccessFs> = handled.iter().copied().filter_map(fs_right).collect();
+    let net: BitFlags<AccessNet> = handled.iter().copied().filter_map(net_right).collect();
+    let scopes: BitFlags<Scope> = handled.iter().copied().filter_map(scope).collect();
+
+    let built = || -> Result<RulesetCreated, RulesetError> {
+        // Hard: every right was checked against the kernel's version above, so each must be had.
+        let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(files)?;
+        if !net.is_empty() {
+            ruleset = ruleset.handle_access(net)?;
+        }
+        if !scopes.is_empty() {
+            ruleset = ruleset.scope(scopes)?;
+        }
+        ruleset.create()
+    };
+    let mut ruleset = built().map_err(|error| refuse(&error))?;
+    let mut allow = |fd: BorrowedFd<'_>, rights: &[Right]| -> Result<(), Failure> {
+        let rights: BitFlags<AccessFs> = rights.iter().copied().filter_map(fs_right).collect();
+        let rights = rights & files;
+        if rights.is_empty() {
+            return Ok(());
+        }
+        (&mut ruleset).add_rule(PathBeneath::new(fd, rights)).map(drop).map_err(|error| refuse(&error))
+    };
+    for source in sources {
+        if let Source::Tree { fd, rights, .. } = source {
+            allow(fd.as_fd(), rights)?;
+        }
+    }
+    for (fd, rights) in own_files(prepared)? {
+        allow(fd.as_fd(), &rights)?;
+    }
+    if prepared.is_probe() {
+        allow(sys::fixed_fd(OWN), &[Right::Execute, Right::ReadFile])?;
+    }
+    if let (Some(port), true) = (prepared.proxy_port(), net.contains(AccessNet::ConnectTcp)) {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(|error| refuse(&error))?;
+    }
+    ruleset.restrict_self().map_err(|error| refuse(&error))?;
+    Ok(())
+}
+
+/// What exists only in the new root, with its rights.
+fn own_files(prepared: &Prepared) -> Result<Vec<(OwnedFd, Vec<Right>)>, Failure> {
+    if !prepared.makes_root() {
+        return Ok(Vec::new());
+    }
+    let profile = prepared.profile();
+    let open = |path: &std::path::Path| -> Result<OwnedFd, Errno> {
+        openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    };
+    let open = |path: &std::path::Path| open(path).at_what(Stage::Landlock, || path.display().to_string());
+    let mut opened = Vec::new();
+    for tmpfs in &profile.tmpfs {
+        opened.push((open(&tmpfs.path)?, Access::Scratch.rights().to_vec()));
+    }
+    for file in &profile.files {
+        opened.push((open(&file.path)?, vec![Right::ReadFile]));
+    }
+    if profile.proc == ProcMode::Pids {
+        opened.push((open(std::path::Path::new("/proc"))?, vec![Right::ReadFile, Right::ReadDir]));
+    }
+    Ok(opened)
+}

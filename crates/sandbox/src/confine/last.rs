@@ -1,0 +1,158 @@
+//! The last steps, in the program's own process: trying the layers from inside, the filter, the execution.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, stat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, Signal, getpid, getppid, getsid, set_parent_process_death_signal, setpgid};
+
+use super::failure::{At, Failure, Message, Stage};
+use super::prepared::Prepared;
+use super::start::{EXIT, OWN, STATUS};
+use crate::profile::Layer;
+use crate::report::LayerReport;
+use crate::sys;
+
+/// What the world looked like before the layers, to compare with.
+pub(super) struct Before {
+    root: Option<(u64, u64)>,
+}
+
+impl Before {
+    pub(super) fn look() -> Self {
+        Self { root: stat("/").ok().map(|stat| (stat.st_dev, stat.st_ino)) }
+    }
+}
+
+/// What is executed, opened.
+pub(super) enum Program {
+    /// By descriptor.
+    Binary(OwnedFd),
+    /// By path: its interpreter opens it again.
+    Script,
+}
+
+/// Sends `message` to the launching half. Nobody is there to be told when that fails; the end of the process tells.
+pub(super) fn tell(message: &Message) {
+    if let Ok(bytes) = serde_json::to_vec(message) {
+        // write(2), because the filter may not allow sendmsg(2).
+        let _ = rustix::io::write(sys::fixed_fd(STATUS), &bytes);
+    }
+}
+
+/// Opens the program inside the new root; no symbolic link leads out of it, as nothing is outside.
+pub(super) fn open_program(prepared: &Prepared) -> Result<Program, Failure> {
+    let path = &prepared.profile().exec.path;
+    let open = |flags| openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let what = || path.display().to_string();
+    if prepared.is_probe() {
+        return rustix::io::fcntl_dupfd_cloexec(sys::fixed_fd(OWN), OWN).map(Program::Binary).at(Stage::Exec);
+    }
+    let fd = open(OFlags::PATH).at_what(Stage::Exec, what)?;
+    let mut start = [0; 2];
+    // What cannot be read (mode 0111) is no script: its interpreter could not read it either.
+    let read = open(OFlags::RDONLY).and_then(|file| rustix::io::read(&file, &mut start));
+    Ok(if read.is_ok() && start == *b"#!" { Program::Script } else { Program::Binary(fd) })
+}
+
+/// Starts the program as a child of the init, and returns when it executes.
+pub(super) fn start_program(
+    prepared: &Prepared,
+    program: &Program,
+    before: &Before,
+    report: LayerReport,
+) -> Result<Pid, Failure> {
+    let mut report = Some(report);
+    sys::vfork_process(&mut || {
+        let report = report.take().unwrap_or_default();
+        let failure = match become_program(prepared, program, before, report) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        tell(&Message::Failed(failure));
+        126
+    })
+    .at(Stage::Fork)
+}
+
+fn become_program(
+    prepared: &Prepared,
+    program: &Program,
+    before: &Before,
+    mut report: LayerReport,
+) -> Result<std::convert::Infallible, Failure> {
+    setpgid(None, None).at(Stage::Session)?;
+    set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::ParentDeath)?;
+    report.proven = prove(prepared, before, &report.applied);
+    sys::reset_signals().at(Stage::Session)?;
+    sys::close_from_on_exec(u32::try_from(STATUS.min(EXIT)).unwrap_or(3)).at(Stage::Descriptors)?;
+    if prepared.wants(Layer::Seccomp) {
+        for filter in prepared.filters() {
+            seccompiler::apply_filter(filter).map_err(|error| Failure {
+                stage: Stage::Seccomp,
+                errno: 0,
+                what: error.to_string(),
+            })?;
+        }
+        report.applied.insert(Layer::Seccomp);
+        if sys::is_filtered(prepared.profile().seccomp.default_errno) {
+            report.proven.insert(Layer::Seccomp);
+        }
+    }
+    let required = prepared.required();
+    let refused = report.missing(&required).union(&report.unproven(&required)).next().is_some();
+    tell(&Message::Applied(report));
+    if refused {
+        // The launching half names the layers; it has the report.
+        sys::exit_now(126);
+    }
+    let errno = match program {
+        Program::Binary(fd) => sys::exec_fd(fd.as_fd(), prepared.image()),
+        Program::Script => sys::exec_path(prepared.program(), prepared.image()),
+    };
+    Err(errno).at_what(Stage::Exec, || prepared.profile().exec.path.display().to_string())
+}
+
+/// Tries each applied layer from inside, where a try is cheap and certain.
+fn prove(prepared: &Prepared, before: &Before, applied: &BTreeSet<Layer>) -> BTreeSet<Layer> {
+    let mut proven = BTreeSet::new();
+    let privileges = sys::privileges().ok();
+    let mut check = |layer: Layer, holds: &dyn Fn() -> bool| {
+        if applied.contains(&layer) && holds() {
+            proven.insert(layer);
+        }
+    };
+    check(Layer::NoNewPrivs, &|| privileges.is_some_and(|p| p.no_new_privs));
+    check(Layer::Capabilities, &|| privileges.is_some_and(|p| p.capabilities == 0));
+    let ids = prepared.ids();
+    check(Layer::UserNs, &|| rustix::process::getuid().as_raw() == ids.inside.0);
+    check(Layer::Identity, &|| !rustix::process::geteuid().is_root() && !rustix::process::getegid().is_root());
+    // The init is the first process of its namespace, and this one its child.
+    check(Layer::PidNs, &|| getppid() == Some(Pid::INIT));
+    check(Layer::Session, &|| getsid(None).is_ok_and(|sid| sid != getpid() || !prepared.wants(Layer::PidNs)));
+    check(Layer::MountNs, &|| {
+        let now = stat("/").ok().map(|stat| (stat.st_dev, stat.st_ino));
+        now.is_some() && now != before.root
+    });
+    check(Layer::NetNs, &|| no_route());
+    // The root folder itself is never granted, only what is bound below it.
+    let list = || openat(CWD, "/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    check(Layer::Landlock, &|| list().is_err_and(|errno| errno == Errno::ACCESS));
+    check(Layer::Rlimits, &|| prepared.profile().limits.core_bytes != Some(0) || core_is_off());
+    proven
+}
+
+fn core_is_off() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::Core).current == Some(0)
+}
+
+/// Whether there is no way to another machine: connecting a datagram socket sends nothing, but looks up the route.
+fn no_route() -> bool {
+    /// Reserved for documentation (RFC 5737); any default route would cover it.
+    const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    socket.is_ok_and(|socket| connect(&socket, &ELSEWHERE) == Err(Errno::NETUNREACH))
+}

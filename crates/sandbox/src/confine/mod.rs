@@ -1,0 +1,28 @@
+//! Applying a profile: what the launcher does between a request and a running program, and what `sigil sandbox run`
+//! does without a launcher.
+//!
+//! A [`Prepared`] is a checked profile; [`Prepared::start`] makes it an [`Enforced`], a running program of which every
+//! required layer was applied and, where that can be tried, seen at work from inside. There is no third way to start a
+//! program.
+
+mod child;
+mod failure;
+mod ids;
+mod landlock;
+mod last;
+mod prepared;
+mod root;
+mod sources;
+mod spare;
+mod start;
+
+pub use failure::{Failure, Stage, StartFailed};
+pub use prepared::{Pin, Prepared};
+pub use spare::Spare;
+pub use start::{Enforced, Streams};
+
+/// The version of the kernel's Landlock interface; 0 when there is none or it is switched off (landlock(7)).
+#[must_use]
+pub fn landlock_abi() -> u32 {
+    crate::sys::landlock_abi()
+}

@@ -1,0 +1,165 @@
+//! Opening what the profile binds, once, as the launching identity. From here on only descriptors are used: no path of
+//! the host is resolved twice, so nothing can be swapped in between.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, readlinkat};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string};
+use rustix::mount::{fsmount, fsopen, open_tree};
+
+use super::failure::{At, Failure, Stage};
+use super::ids::OwnerMaps;
+use super::landlock::is_of_files;
+use super::prepared::Prepared;
+use crate::profile::{Access, Bind, LinkRule, Right};
+use crate::sys::{self, MountFlags};
+
+/// Something of the host, opened.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A file or folder, as a detached mount (or, without a mount namespace, as an `O_PATH` descriptor).
+    Tree {
+        /// The descriptor.
+        fd: OwnedFd,
+        /// Where it goes.
+        target: PathBuf,
+        /// Whether it is a folder.
+        folder: bool,
+        /// The Landlock rights on it.
+        rights: Vec<Right>,
+    },
+    /// A symbolic link, to be made again.
+    Link {
+        /// Where it goes.
+        target: PathBuf,
+        /// What it says.
+        to: PathBuf,
+    },
+}
+
+/// All sources of a profile.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) sources: Vec<Source>,
+    pub(super) proc: Option<OwnedFd>,
+}
+
+/// Opens everything that `prepared` binds, and its device nodes.
+///
+/// With `maps` (under root), what is granted appears as owned by the program's own user.
+pub(super) fn open_all(prepared: &Prepared, maps: Option<&mut OwnerMaps>) -> Result<Vec<Source>, Failure> {
+    let mut maps = maps;
+    let mut sources = Vec::new();
+    for bind in &prepared.profile().binds {
+        if let Some(source) = open_bind(prepared, bind, maps.as_deref_mut())
+            .map_err(|errno| Failure::new(Stage::Sources, errno, bind.source.display().to_string()))?
+        {
+            sources.push(source);
+        }
+    }
+    for device in &prepared.profile().devices {
+        let path = Path::new("/dev").join(device.name());
+        let source = open_device(prepared, &path).at_what(Stage::Sources, || path.display().to_string())?;
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn open_path(path: &Path) -> Result<(OwnedFd, Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let fd = openat2(CWD, path, flags, Mode::empty(), resolve)?;
+    let stat = fstat(&fd)?;
+    Ok((fd, stat))
+}
+
+fn open_bind(prepared: &Prepared, bind: &Bind, maps: Option<&mut OwnerMaps>) -> Result<Option<Source>, Errno> {
+    let (fd, stat) = match open_path(&bind.source) {
+        Err(Errno::NOENT | Errno::ACCESS) if bind.optional => return Ok(None),
+        other => other?,
+    };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind == FileType::Symlink {
+        if bind.link == LinkRule::Refuse {
+            return Err(Errno::LOOP);
+        }
+        let to = readlinkat(&fd, "", Vec::new())?;
+        let to = PathBuf::from(std::ffi::OsString::from(String::from_utf8(to.into_bytes()).map_err(|_| Errno::ILSEQ)?));
+        return Ok(Some(Source::Link { target: bind.target.clone(), to }));
+    }
+    if !prepared.pin_holds(&bind.source, stat.st_dev, stat.st_ino) {
+        return Err(Errno::STALE);
+    }
+    // A device, socket or pipe is never a grant: it would be a way out that no other layer sees.
+    if !matches!(kind, FileType::Directory | FileType::RegularFile) {
+        return Err(Errno::NOTSUP);
+    }
+    let folder = kind == FileType::Directory;
+    let mut rights = bind.access.rights().to_vec();
+    if !folder {
+        rights.retain(|right| is_of_files(*right));
+    }
+    let flags = MountFlags {
+        read_only: !matches!(bind.access, Access::Write | Access::Scratch),
+        no_exec: bind.access != Access::Exec,
+        no_dev: true,
+        shallow: false,
+    };
+    let fd = detach(prepared, fd, folder, flags, |tree| match maps {
+        Some(maps) if prepared.is_granted(bind) => match maps.apply(tree, stat.st_uid, stat.st_gid) {
+            // A file system that cannot map ids: reading goes by the files' own modes then, which is less, not more.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) if bind.access == Access::Read => Ok(()),
+            other => other,
+        },
+        _ => Ok(()),
+    })?;
+    Ok(Some(Source::Tree { fd, target: bind.target.clone(), folder, rights }))
+}
+
+fn open_device(prepared: &Prepared, path: &Path) -> Result<Source, Errno> {
+    let (fd, stat) = open_path(path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
+        return Err(Errno::NODEV);
+    }
+    let flags = MountFlags { read_only: false, no_exec: true, no_dev: false, shallow: false };
+    let fd = detach(prepared, fd, false, flags, |_| Ok(()))?;
+    let rights = vec![Right::ReadFile, Right::WriteFile];
+    Ok(Source::Tree { fd, target: path.to_path_buf(), folder: false, rights })
+}
+
+/// A detached copy of the mount at `fd`, with `flags`.
+fn detach(
+    prepared: &Prepared,
+    fd: OwnedFd,
+    folder: bool,
+    flags: MountFlags,
+    then: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<OwnedFd, Errno> {
+    if !prepared.makes_root() {
+        return Ok(fd);
+    }
+    let mut open = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if folder {
+        // Mounts below must come along: an unprivileged user may not uncover what they hide.
+        open |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(&fd, "", open)?;
+    then(tree.as_fd())?;
+    sys::set_mount_flags(tree.as_fd(), flags)?;
+    Ok(tree)
+}
+
+/// A detached fresh `/proc` of the calling process's pid namespace, that shows processes only, and only its own.
+pub(super) fn fresh_proc() -> Result<OwnedFd, Errno> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "hidepid", "invisible")?;
+    fsconfig_set_string(&context, "subset", "pid")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}

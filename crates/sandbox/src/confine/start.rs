@@ -1,0 +1,195 @@
+//! The launching half: the fork, and waiting until the program runs or the launch is given up.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal};
+
+use super::child;
+use super::failure::{Message, StartFailed};
+use super::prepared::Prepared;
+use super::spare::Spare;
+use crate::profile::Layer;
+use crate::report::LayerReport;
+use crate::sys::{self, Forked};
+
+/// Where the confined half finds its descriptors. 0 to 2 are the program's streams.
+pub(super) const STATUS: RawFd = 3;
+pub(super) const EXIT: RawFd = 4;
+/// Open only in the program's process and close-on-exec: its end says that the program executes.
+const READY: RawFd = 5;
+/// This very program, when it is the probe.
+pub(super) const OWN: RawFd = 6;
+
+/// How long the set-up may take. It takes milliseconds; a dead network mount would take forever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The descriptors that a program gets.
+#[derive(Debug, Default)]
+pub struct Streams<'a> {
+    /// Standard input; `/dev/null` when absent, like the other two. A plugin of the SDK has its RPC socket there.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Standard output.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Standard error.
+    pub stderr: Option<BorrowedFd<'a>>,
+}
+
+/// A program that runs in its sandbox.
+///
+/// Dropping it does not end the program; [`Enforced::kill`] does, with everything that it started.
+#[derive(Debug)]
+pub struct Enforced {
+    /// The init of its pid namespace, a child of the caller.
+    pub init: Pid,
+    /// Gives four bytes, the program's wait status in little-endian, when it ends; its end without them when it was
+    /// killed from outside.
+    pub exit: OwnedFd,
+    /// The proxy's listener inside the program's network namespace.
+    pub egress: Option<OwnedFd>,
+    /// The layers.
+    pub report: LayerReport,
+}
+
+impl Enforced {
+    /// Kills the program and everything that it started.
+    ///
+    /// # Errors
+    /// `ESRCH` when it has ended and was waited for.
+    pub fn kill(&self) -> Result<(), Errno> {
+        sys::kill_process(self.init, Signal::KILL)
+    }
+
+    /// Waits for the program's end and returns its wait status (waitpid(2)); 9 when it was killed from outside.
+    ///
+    /// # Errors
+    /// `ECHILD` when somebody else has waited for it.
+    pub fn wait(&self) -> Result<i32, Errno> {
+        let mut status = [0; 4];
+        let read = loop {
+            match rustix::io::read(&self.exit, &mut status) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        sys::wait_for(self.init)?;
+        Ok(if read == Ok(4) { i32::from_le_bytes(status) } else { libc::SIGKILL })
+    }
+}
+
+impl Prepared {
+    /// Applies the profile in a new process and executes the program.
+    ///
+    /// The calling process must have one thread.
+    ///
+    /// # Errors
+    /// [`StartFailed`]; then nothing of the program has run, and no process of it is left.
+    pub fn start(&self, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
+        self.start_in(None, streams)
+    }
+
+    /// As [`Prepared::start`], in namespaces that were made before, where they are what this profile makes.
+    ///
+    /// # Errors
+    /// As [`Prepared::start`].
+    pub fn start_in(&self, spare: Option<&Spare>, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
+        let spare = spare.filter(|spare| spare.suits(self));
+        let host = |what| move |source| StartFailed::Host { what, source };
+        let (status, their_status) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(host("cannot make the status socket"))?;
+        let (exit, their_exit) = pipe_with(PipeFlags::CLOEXEC).map_err(host("cannot make the exit pipe"))?;
+        let (ready, their_ready) = pipe_with(PipeFlags::CLOEXEC).map_err(host("cannot make the ready pipe"))?;
+        let handed = [
+            streams.stdin,
+            streams.stdout,
+            streams.stderr,
+            Some(their_status.as_fd()),
+            Some(their_exit.as_fd()),
+            Some(their_ready.as_fd()),
+            self.own_program(),
+        ];
+        debug_assert_eq!(handed.len(), usize::try_from(OWN).unwrap_or(0) + 1);
+        debug_assert_eq!((STATUS + 2, EXIT + 1), (READY, READY));
+
+        let namespaces = sys::namespaces(self.profile(), |layer| self.wants(layer));
+        // Root makes only the pid namespace here: its sources are opened before it gives up its identity.
+        let now = if self.as_root() { namespaces & libc::CLONE_NEWPID } else { namespaces };
+        let init = match sys::clone_process(now) {
+            Ok(Forked::Child) => {
+                // A panic must not unwind into the launching half's code in a second process.
+                let status = std::panic::catch_unwind(AssertUnwindSafe(|| child::run(self, &handed, spare)));
+                sys::exit_now(status.unwrap_or(126))
+            }
+            Ok(Forked::Parent(pid)) => pid,
+            Err(errno) => {
+                let what = "making the process and its namespaces".to_owned();
+                return Err(super::failure::Failure::new(super::Stage::Fork, errno, what).into());
+            }
+        };
+        drop((their_status, their_exit, their_ready));
+        match self.settle(&status, &ready) {
+            Ok((report, egress)) => Ok(Enforced { init, exit, egress, report }),
+            Err(failed) => {
+                let _ = sys::kill_process(init, Signal::KILL);
+                let wait = sys::wait_for(init).unwrap_or(0);
+                Err(if let StartFailed::Died(_) = failed { StartFailed::Died(wait) } else { failed })
+            }
+        }
+    }
+
+    /// Waits until the program executes, and reads what the confined half said meanwhile.
+    fn settle(&self, status: &OwnedFd, ready: &OwnedFd) -> Result<(LayerReport, Option<OwnedFd>), StartFailed> {
+        await_end(ready)?;
+        let (mut report, mut egress) = (None, None);
+        let mut buffer = vec![0; 16 * 1024];
+        while readable(status) {
+            let (length, fds) = sys::receive_with_fds(status.as_fd(), &mut buffer)
+                .map_err(|source| StartFailed::Host { what: "cannot read the status socket", source })?;
+            if length == 0 {
+                break;
+            }
+            let message = buffer.get(..length).and_then(|bytes| serde_json::from_slice(bytes).ok());
+            match message {
+                Some(Message::Failed(failure)) => return Err(failure.into()),
+                Some(Message::Applied(layers)) => report = Some(layers),
+                Some(Message::Listener) => egress = fds.into_iter().next(),
+                None => return Err(StartFailed::Died(0)),
+            }
+        }
+        let report = report.ok_or(StartFailed::Died(0))?;
+        let required = self.required();
+        let missing: BTreeSet<Layer> = report.missing(&required).union(&report.unproven(&required)).copied().collect();
+        if !missing.is_empty() {
+            return Err(StartFailed::LayerMissing(missing));
+        }
+        Ok((report, egress))
+    }
+}
+
+/// Waits until the other end of `ready` is closed: by execve(2), or by death.
+fn await_end(ready: &OwnedFd) -> Result<(), StartFailed> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(StartFailed::TimedOut(PATIENCE.as_secs()));
+        }
+        let mut fds = [PollFd::new(ready, PollFlags::IN)];
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(source) => return Err(StartFailed::Host { what: "cannot wait for the program", source }),
+        }
+    }
+}
+
+fn readable(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,338 @@
+//! One launch, as the oath has it: nothing that the gateway says is believed.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use sigil_policy::{Bundle, Verified};
+use sigil_proto::manifest::{self, Manifest, Spec, Transport};
+use sigil_types::{Code, Digest, LaunchId, PluginName, Timestamp, WorkspaceId};
+
+use super::wire::{LaunchRequest, Refusal, Started};
+use super::{LauncherConfig, refusal};
+use crate::confine::{Enforced, Pin, Prepared, Spare, Streams};
+use crate::profile::{self, Compiled, NeverGrant, Site};
+use crate::receipt::{Launch, LaunchReceipt};
+use crate::tree;
+
+/// A program that was started, with the descriptors that the gateway gets.
+pub(super) struct Running {
+    pub(super) started: Started,
+    pub(super) enforced: Enforced,
+    /// The private folder of a go-plugin program, to be removed when it has ended.
+    pub(super) private: Option<PathBuf>,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+/// A launch as far as it can be prepared before the request: a compiled and checked profile.
+///
+/// Nothing in it depends on what may have changed since: the tree is hashed and the manifest compared at every launch, and
+/// a new policy empties the cache.
+struct Ready {
+    key: Digest,
+    pin: Pin,
+    compiled: Compiled,
+    prepared: Prepared,
+}
+
+/// The last prepared launches under the policy in force.
+#[derive(Default)]
+pub(super) struct Cache(VecDeque<Rc<Ready>>);
+
+/// How many prepared launches are kept: tens of kilobytes each.
+const KEPT: usize = 16;
+
+impl Cache {
+    /// Forgets everything: another policy is in force.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn find(&self, key: &Digest, pin: &Pin) -> Option<Rc<Ready>> {
+        self.0.iter().find(|ready| ready.key == *key && ready.pin == *pin).cloned()
+    }
+
+    fn keep(&mut self, ready: Rc<Ready>) {
+        self.0.retain(|old| old.key != ready.key);
+        self.0.push_front(ready);
+        self.0.truncate(KEPT);
+    }
+}
+
+/// What a prepared launch depends on, beside the policy and the machine.
+fn key(request: &LaunchRequest) -> Digest {
+    let params = serde_json::to_vec(&request.params).unwrap_or_default();
+    let texts = [request.plugin.as_str(), request.workspace.as_str(), &request.manifest];
+    let parts = texts.map(|text| Digest::of(text.as_bytes()));
+    let parts = parts.iter().chain([&request.tree]).map(|digest| &digest.as_bytes()[..]);
+    Digest::of_parts(parts.chain([params.as_slice()]))
+}
+
+/// Verifies, compiles, confines and executes.
+pub(super) fn launch(
+    config: &LauncherConfig,
+    policy: &Bundle<Verified>,
+    cache: &mut Cache,
+    now: Timestamp,
+    request: &LaunchRequest,
+    spare: Option<&Spare>,
+    sign: impl FnOnce(&Launch) -> Result<LaunchReceipt, String>,
+) -> Result<Running, Refusal> {
+    verify_policy(policy, now, request)?;
+    let (tree, pin) = verify_tree(config, request)?;
+    let manifest = verify_manifest(request, &tree)?;
+    let id = LaunchId::generate(now);
+    let key = key(request);
+    let mut private = None;
+    let ready = match cache.find(&key, &pin) {
+        Some(ready) => ready,
+        None => {
+            let spec = read_manifest(request, &manifest)?;
+            let ids = host_ids(&request.plugin, &request.workspace);
+            if matches!(spec.execution.transport, Transport::GoPlugin(_)) {
+                private = Some(private_folder(config, &id, ids)?);
+            }
+            let ready = prepare(config, policy, request, &spec, (key, pin, tree), ids, private.as_ref());
+            let ready = Rc::new(ready.inspect_err(|_| remove(private.as_ref()))?);
+            if private.is_none() {
+                cache.keep(Rc::clone(&ready));
+            }
+            ready
+        }
+    };
+    let (enforced, fds) = start(&ready.prepared, private.as_ref(), spare).inspect_err(|_| remove(private.as_ref()))?;
+    let launch = Launch {
+        id,
+        at: now,
+        plugin: request.plugin.clone(),
+        instance: request.instance,
+        workspace: request.workspace.clone(),
+        policy: policy.digest(),
+        manifest: Digest::of(request.manifest.as_bytes()),
+        tree: request.tree,
+        profile: ready.prepared.digest(),
+        layers: enforced.report.clone(),
+        facts: ready.compiled.facts.clone(),
+    };
+    let receipt = match sign(&launch) {
+        Ok(receipt) => receipt,
+        Err(why) => {
+            // Without a receipt nothing may run.
+            let _ = enforced.kill();
+            let _ = crate::sys::wait_for(enforced.init);
+            remove(private.as_ref());
+            return Err(refusal(const { Code::new("sandbox.launch.receipt.unsigned") }, why));
+        }
+    };
+    let started = Started {
+        id,
+        receipt,
+        report: enforced.report.clone(),
+        facts: ready.compiled.facts.clone(),
+        egress: ready.compiled.egress.clone(),
+        private: private.is_some(),
+    };
+    Ok(Running { started, enforced, private, fds })
+}
+
+/// Compiles the profile of a verified plugin and checks it.
+fn prepare(
+    config: &LauncherConfig,
+    policy: &Bundle<Verified>,
+    request: &LaunchRequest,
+    spec: &Spec,
+    (key, pin, tree): (Digest, Pin, PathBuf),
+    ids: (u32, u32),
+    private: Option<&PathBuf>,
+) -> Result<Ready, Refusal> {
+    let site = Site {
+        tree,
+        tree_digest: request.tree,
+        never: NeverGrant { own: config.own.clone(), homes: config.homes.clone() },
+        host_uid: ids.0,
+        host_gid: ids.1,
+        private: private.cloned(),
+    };
+    let compiled = profile::compile(spec, policy.ceilings(), &site, &request.params)
+        .map_err(|refused| refusal(refused.code(), refused))?;
+    let prepared =
+        Prepared::new(compiled.profile.clone(), vec![pin.clone()]).map_err(|error| refusal(error.code(), error))?;
+    Ok(Ready { key, pin, compiled, prepared })
+}
+
+pub(super) fn remove(private: Option<&PathBuf>) {
+    if let Some(folder) = private {
+        // Nobody is left who could use it; what cannot be removed is left, and named by nothing.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+fn verify_policy(policy: &Bundle<Verified>, now: Timestamp, request: &LaunchRequest) -> Result<(), Refusal> {
+    if now >= policy.expires() || now < policy.not_before() {
+        let text = format!(
+            "the signed policy, version {}, is not valid now (valid until {}); sign a new one with `sigil policy sign`",
+            policy.version(),
+            policy.expires()
+        );
+        return Err(Refusal { code: const { Code::new("sandbox.launch.policy.expired") }, text });
+    }
+    if request.policy != policy.digest() {
+        let text = format!(
+            "the launch was asked for under policy {}, but {} is in force; give the launcher the newer policy first",
+            request.policy.short(),
+            policy.digest().short()
+        );
+        return Err(Refusal { code: const { Code::new("sandbox.launch.policy.other") }, text });
+    }
+    let plugin = &request.plugin;
+    let Some(grant) = policy.ceilings().plugins.get(plugin) else {
+        let refused = profile::CompileRefused::UnknownPlugin(plugin.clone());
+        return Err(refusal(refused.code(), refused));
+    };
+    if !grant.trees.contains(&request.tree) {
+        let refused = profile::CompileRefused::TreeNotEndorsed { plugin: plugin.clone(), tree: request.tree };
+        return Err(refusal(refused.code(), refused));
+    }
+    Ok(())
+}
+
+/// Hashes the whole tree as it now is. Returns its path, and what pins its root until it is mounted.
+fn verify_tree(config: &LauncherConfig, request: &LaunchRequest) -> Result<(PathBuf, Pin), Refusal> {
+    let path = config.plugins.join(tree::folder_name(&request.tree));
+    let hashed = tree::hash(&path).map_err(|error| {
+        let text = format!("the files of plugin {} cannot be verified in {}: {error}", request.plugin, path.display());
+        Refusal { code: error.code(), text }
+    })?;
+    if hashed.digest != request.tree {
+        let text = format!(
+            "the files of plugin {} were changed after they were installed: {} holds {}, not {}. Remove the plugin and \
+             install it again from a source that you trust",
+            request.plugin,
+            path.display(),
+            hashed.digest,
+            request.tree
+        );
+        return Err(Refusal { code: const { Code::new("sandbox.launch.tree.tampered") }, text });
+    }
+    let pin = Pin { source: path.clone(), dev: hashed.dev, ino: hashed.ino };
+    Ok((path, pin))
+}
+
+/// The manifest in the verified tree, which must be the one that the request carries.
+fn verify_manifest(request: &LaunchRequest, tree: &Path) -> Result<Vec<u8>, Refusal> {
+    let path = tree.join(manifest::FILE_NAME);
+    let bytes = std::fs::read(&path).map_err(|error| other_manifest(format!("{}: {error}", path.display())))?;
+    if bytes != request.manifest.as_bytes() {
+        let text = "the manifest of this launch is not the one in the plugin's verified tree; reload the plugin";
+        return Err(other_manifest(text.to_owned()));
+    }
+    Ok(bytes)
+}
+
+fn other_manifest(text: String) -> Refusal {
+    Refusal { code: const { Code::new("sandbox.launch.manifest.other") }, text }
+}
+
+fn read_manifest(request: &LaunchRequest, bytes: &[u8]) -> Result<Spec, Refusal> {
+    let checked = Manifest::parse(bytes)
+        .map_err(|error| refusal(error.code(), error))?
+        .validate()
+        .map_err(|error| refusal(error.code(), error))?;
+    let spec = checked.spec().clone();
+    if spec.name != request.plugin {
+        return Err(other_manifest(format!("the manifest is that of plugin {}, not of {}", spec.name, request.plugin)));
+    }
+    Ok(spec)
+}
+
+/// The user and group outside, under root: one of 2^28 ids from 0x7000_0000 on, above those of people, of containers and
+/// of systemd's dynamic users, and the same at every launch of this plugin for this workspace. An ordinary user's
+/// programs keep its id.
+fn host_ids(plugin: &PluginName, workspace: &WorkspaceId) -> (u32, u32) {
+    let digest =
+        Digest::of_parts([b"sigil host id\0", plugin.as_str().as_bytes(), &[0], workspace.as_str().as_bytes()]);
+    let [a, b, c, d, ..] = *digest.as_bytes();
+    let id = 0x7000_0000 | (u32::from_le_bytes([a, b, c, d]) & 0x0FFF_FFFF);
+    (id, id)
+}
+
+/// The folder in which a go-plugin program makes its socket: new, empty, and its own.
+fn private_folder(config: &LauncherConfig, id: &LaunchId, ids: (u32, u32)) -> Result<PathBuf, Refusal> {
+    let path = config.run.join(id.to_string());
+    let make = || -> Result<(), Errno> {
+        mkdirat(CWD, &path, Mode::from_raw_mode(0o700))?;
+        if rustix::process::geteuid().is_root() {
+            let (uid, gid) = (Uid::from_raw(ids.0), Gid::from_raw(ids.1));
+            chownat(CWD, &path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    };
+    make().map_err(|errno| host_failed("cannot make the plugin's private folder", errno))?;
+    Ok(path)
+}
+
+fn host_failed(what: &'static str, source: Errno) -> Refusal {
+    let failed = crate::confine::StartFailed::Host { what, source };
+    refusal(failed.code(), failed)
+}
+
+/// Starts the program. The descriptors for the gateway: RPC socket or private folder, output, errors, exit, listener.
+fn start(
+    prepared: &Prepared,
+    private: Option<&PathBuf>,
+    spare: Option<&Spare>,
+) -> Result<(Enforced, Vec<OwnedFd>), Refusal> {
+    let failed = |what| move |errno| host_failed(what, errno);
+    let (ours, theirs) = match private {
+        Some(folder) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let ours = openat(CWD, folder, flags, Mode::empty()).map_err(failed("cannot open the private folder"))?;
+            let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed("cannot open /dev/null"))?;
+            (ours, null)
+        }
+        None => socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(failed("cannot make the RPC socket"))?,
+    };
+    let (out, their_out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
+    let (err, their_err) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
+    let streams =
+        Streams { stdin: Some(theirs.as_fd()), stdout: Some(their_out.as_fd()), stderr: Some(their_err.as_fd()) };
+    let mut enforced = prepared.start_in(spare, &streams).map_err(|error| refusal(error.code(), error))?;
+    let exit = duplicate(enforced.exit.as_fd());
+    let egress = enforced.egress.take();
+    let exit = match exit {
+        Ok(exit) => exit,
+        Err(errno) => {
+            let _ = enforced.kill();
+            let _ = crate::sys::wait_for(enforced.init);
+            return Err(host_failed("cannot duplicate a descriptor", errno));
+        }
+    };
+    let mut fds = vec![ours, out, err, exit];
+    fds.extend(egress);
+    Ok((enforced, fds))
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_ids_are_far_from_everybody_s_and_differ() {
+        let id = |plugin: &str, workspace: &str| host_ids(&plugin.parse().unwrap(), &workspace.parse().unwrap()).0;
+        let ids = [id("files", "home"), id("files", "work"), id("fetch", "home")];
+        assert!(ids.iter().all(|id| (0x7000_0000..0x8000_0000).contains(id)));
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        assert_eq!(ids[0], id("files", "home"), "the same at every launch");
+    }
+}

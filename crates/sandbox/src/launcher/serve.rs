@@ -1,0 +1,217 @@
+//! The launcher's life: one thread that answers one request after another and reaps what it started.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use sigil_audit::{HeadToSign, SignRefused, witness};
+use sigil_policy::{Bundle, Verified};
+use sigil_types::{Clock, Code, LaunchId, SystemClock, Timestamp};
+
+use super::launch::{self, Cache, Running};
+use super::state::State;
+use super::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Status};
+use super::{LauncherConfig, refusal};
+use crate::confine::Spare;
+use crate::receipt::LaunchReceipt;
+use crate::sys;
+
+/// A program that this launcher has started and not yet reaped.
+struct Child {
+    id: LaunchId,
+    init: Pid,
+    pidfd: OwnedFd,
+    private: Option<PathBuf>,
+}
+
+/// The launcher.
+pub(super) struct Server {
+    config: LauncherConfig,
+    state: State,
+    policy: Option<Bundle<Verified>>,
+    cache: Cache,
+    /// Namespaces for the next launch.
+    spare: Option<Spare>,
+    /// Those of the last one, whether it succeeded or not: none is used twice.
+    used: Option<Spare>,
+    children: Vec<Child>,
+    /// The latest moment that was seen: time never runs backwards here, whatever the clock does.
+    latest: Timestamp,
+}
+
+impl Server {
+    pub(super) fn new(config: LauncherConfig, state: State) -> Self {
+        let latest = Timestamp::from_millis(0);
+        Self {
+            config,
+            state,
+            policy: None,
+            cache: Cache::default(),
+            spare: None,
+            used: None,
+            children: Vec::new(),
+            latest,
+        }
+    }
+
+    /// Serves until the gateway is gone or says something that no gateway says; then everything that was started dies.
+    pub(super) fn run(mut self, socket: &OwnedFd) -> FrameFailed {
+        let ended = loop {
+            match self.step(socket) {
+                Ok(()) => {}
+                Err(ended) => break ended,
+            }
+        };
+        for child in &self.children {
+            let _ = sys::kill_process(child.init, Signal::KILL);
+        }
+        for child in &self.children {
+            let _ = sys::wait_for(child.init);
+            launch::remove(child.private.as_ref());
+        }
+        ended
+    }
+
+    fn step(&mut self, socket: &OwnedFd) -> Result<(), FrameFailed> {
+        let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
+        fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => return Ok(()),
+            other => other?,
+        };
+        let asked = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        let ended = fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if ended {
+            self.reap();
+        }
+        if !asked {
+            return Ok(());
+        }
+        let body = wire::receive_request(socket.as_fd())?;
+        let (reply, fds) = match Request::parse(&body) {
+            Ok(request) => self.answer(request),
+            Err(error) => {
+                let code = const { Code::new("sandbox.launcher.request.malformed") };
+                (Reply::Refused(refusal(code, error)), Vec::new())
+            }
+        };
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        wire::send(socket.as_fd(), &reply, &borrowed)?;
+        drop(fds);
+        // Nobody waits now.
+        self.used = None;
+        if self.spare.is_none() && self.policy.is_some() {
+            // A failure is not one: the next launch makes its own and says what is wrong.
+            self.spare = Spare::make().ok().flatten();
+        }
+        Ok(())
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.latest = self.latest.max(SystemClock.now());
+        self.latest
+    }
+
+    fn answer(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
+        let reply = match request {
+            Request::SetPolicy { envelope } => self.set_policy(&envelope).unwrap_or_else(Reply::Refused),
+            Request::Launch(request) => {
+                return self.launch(&request).unwrap_or_else(|refused| (Reply::Refused(refused), Vec::new()));
+            }
+            Request::SignHead { head } => match self.sign_head(&head) {
+                Ok(note) => Reply::Signed { note },
+                Err(why) => Reply::NotSigned { why },
+            },
+            Request::Kill { launch } => self.kill(launch),
+            Request::Status {} => Reply::Status(self.status()),
+        };
+        (reply, Vec::new())
+    }
+
+    fn set_policy(&mut self, envelope: &str) -> Result<Reply, Refusal> {
+        let now = self.now();
+        let bundle = Bundle::parse(envelope.as_bytes())
+            .and_then(|bundle| bundle.verify(&self.state.trust, now, self.state.floor))
+            .map_err(|refused| refusal(refused.code(), refused))?;
+        // The floor is on the disk before the policy counts: a restart cannot bring an older one back.
+        self.state.raise_floor(bundle.version()).map_err(|error| refusal(error.code(), error))?;
+        let reply = Reply::PolicySet { version: bundle.version(), digest: bundle.digest() };
+        self.cache.clear();
+        self.policy = Some(bundle);
+        Ok(reply)
+    }
+
+    fn launch(&mut self, request: &LaunchRequest) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+        let now = self.now();
+        if self.children.len() >= self.config.max_running {
+            let text = format!("{} programs run already; stop one first", self.children.len());
+            return Err(Refusal { code: const { Code::new("sandbox.launch.programs.too-many") }, text });
+        }
+        let policy = self.policy.as_ref().ok_or_else(|| Refusal {
+            code: const { Code::new("sandbox.launch.policy.absent") },
+            text:
+                "no signed policy was given to the launcher, so nothing may start; run `sigil init` or `sigil policy \
+                   sign`"
+                    .to_owned(),
+        })?;
+        let sign = |launch: &_| {
+            let key = self.state.receipt_key()?;
+            LaunchReceipt::sign(launch, &key).map_err(|error| error.to_string())
+        };
+        self.used = self.spare.take();
+        let Running { started, enforced, private, fds } =
+            launch::launch(&self.config, policy, &mut self.cache, now, request, self.used.as_ref(), sign)?;
+        let pidfd = match pidfd_open(enforced.init, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(errno) => {
+                let _ = enforced.kill();
+                let _ = sys::wait_for(enforced.init);
+                launch::remove(private.as_ref());
+                return Err(refusal(const { Code::new("sandbox.launch.host.failed") }, errno));
+            }
+        };
+        self.children.push(Child { id: started.id, init: enforced.init, pidfd, private });
+        Ok((Reply::Launched(Box::new(started)), fds))
+    }
+
+    fn sign_head(&mut self, head: &HeadToSign) -> Result<String, SignRefused> {
+        let unavailable = |reason: String| SignRefused::Unavailable { reason };
+        let key = self.state.signing_key().map_err(unavailable)?;
+        let signed = witness::check_and_sign(self.state.head.as_ref(), head, &key)?;
+        let note = signed.note().to_owned();
+        // On the disk before it is handed out: what was signed once is never forgotten.
+        if self.state.head.as_ref() != Some(&signed) {
+            self.state.remember_head(signed).map_err(|error| unavailable(error.to_string()))?;
+        }
+        Ok(note)
+    }
+
+    fn kill(&mut self, launch: LaunchId) -> Reply {
+        if let Some(child) = self.children.iter().find(|child| child.id == launch) {
+            let _ = sys::kill_process(child.init, Signal::KILL);
+        }
+        Reply::Killed {}
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            policy: self.policy.as_ref().map(|policy| (policy.version(), policy.digest())),
+            expires: self.policy.as_ref().map(Bundle::expires),
+            floor: self.state.floor,
+            running: self.children.iter().map(|child| child.id).collect(),
+            witnessed: self.state.head.as_ref().map_or(0, sigil_audit::SignedHead::size),
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, _))) = sys::wait_any() {
+            if let Some(at) = self.children.iter().position(|child| child.init == pid) {
+                let child = self.children.swap_remove(at);
+                launch::remove(child.private.as_ref());
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Base profiles and their filters: the commented data of `sandbox-profiles/`, embedded and read strictly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use sigil_types::Code;
+use toml::{Table, Value};
+
+use super::seccomp::{Alternative, FilterData};
+use super::{Access, Device, Landlock, Layer, Limits, LinkRule, Namespace, Posture, ProcMode, SyntheticFile};
+
+/// The files of `sandbox-profiles/`, by name.
+const PROFILES: [(&str, &str); 2] = [
+    ("native", include_str!("../../../../sandbox-profiles/native.toml")),
+    ("shell", include_str!("../../../../sandbox-profiles/shell.toml")),
+];
+
+/// The files of `sandbox-profiles/seccomp/`, by name.
+const FILTERS: [(&str, &str); 2] = [
+    ("native", include_str!("../../../../sandbox-profiles/seccomp/native.toml")),
+    ("shell", include_str!("../../../../sandbox-profiles/seccomp/shell.toml")),
+];
+
+/// The most that a kind of program gets without a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseProfile {
+    /// Its name.
+    pub name: String,
+    /// What kind of program it is for.
+    pub why: String,
+    /// The name of its system call filter.
+    seccomp: String,
+    /// The name of the machine, as the program sees it.
+    pub hostname: String,
+    /// How much of the sandbox must be there.
+    pub posture: Posture,
+    /// The namespaces to make.
+    pub namespaces: BTreeSet<Namespace>,
+    /// The layers without which a launch is refused.
+    pub required: BTreeSet<Layer>,
+    /// The user id inside.
+    pub uid: u32,
+    /// The group id inside.
+    pub gid: u32,
+    /// Size of the new root, in bytes.
+    pub root_bytes: u64,
+    /// What of `/proc` is there.
+    pub proc: ProcMode,
+    /// The nodes of `/dev`.
+    pub devices: BTreeSet<Device>,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// Limits.
+    pub limits: Limits,
+    /// Private file systems in memory.
+    pub tmpfs: Vec<BaseTmpfs>,
+    /// The system's files and folders.
+    pub bind: Vec<BaseBind>,
+    /// Files that are made.
+    pub file: Vec<SyntheticFile>,
+    /// The Landlock domain.
+    pub landlock: Landlock,
+    /// The system call filter.
+    #[serde(skip)]
+    filter: Option<FilterSource>,
+}
+
+/// A file or folder of the system, at the same place inside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseBind {
+    /// Where.
+    pub path: PathBuf,
+    /// What may be done with it.
+    pub access: Access,
+    /// Whether a launch goes on without it.
+    #[serde(default)]
+    pub optional: bool,
+    /// What happens when it is a symbolic link.
+    #[serde(default)]
+    pub link: LinkRule,
+    /// What it is for.
+    pub why: String,
+}
+
+/// A private file system in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseTmpfs {
+    /// Where.
+    pub path: PathBuf,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// How many files and folders it may have.
+    pub inodes: u64,
+    /// What it is for.
+    pub why: String,
+}
+
+/// What a program needs beyond the base, and for which its filter has rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// The egress proxy on its loopback.
+    Proxy,
+    /// A Unix socket that it makes in its private folder and serves on (go-plugin).
+    UnixListener,
+}
+
+/// A system call filter as it stands in its file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterSource {
+    default_errno: Errno,
+    enosys: BTreeSet<String>,
+    #[serde(default)]
+    group: Vec<Group>,
+    #[serde(default)]
+    rule: Vec<Rule>,
+}
+
+/// The errno of refused calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Errno {
+    #[serde(rename = "EPERM")]
+    Perm,
+    #[serde(rename = "EACCES")]
+    Acces,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: String,
+    why: String,
+    #[serde(default)]
+    when: Option<Feature>,
+    allow: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    calls: Vec<String>,
+    why: String,
+    #[serde(default)]
+    when: Option<Feature>,
+    any: Vec<Alternative>,
+}
+
+/// Why a base profile cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadBase {
+    /// There is none of that name.
+    #[error("there is no base profile `{name}`; there are {known}")]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// The embedded data is not well-formed.
+    #[error("sandbox-profiles/{file}.toml: {why}")]
+    Malformed {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl LoadBase {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Unknown { .. } => Code::new("sandbox.profile.base.unknown"),
+            Self::Malformed { .. } => Code::new("sandbox.profile.base.malformed"),
+        }
+    }
+}
+
+impl BaseProfile {
+    /// The names of all base profiles.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PROFILES.iter().map(|(name, _)| *name)
+    }
+
+    /// The base profile `name`. Read once in a process.
+    ///
+    /// # Errors
+    /// [`LoadBase`] when there is none, or the embedded data is malformed.
+    pub fn load(name: &str) -> Result<&'static Self, LoadBase> {
+        static LOADED: OnceLock<Result<Vec<BaseProfile>, LoadBase>> = OnceLock::new();
+        let all = LOADED.get_or_init(|| Self::names().map(Self::read).collect()).as_ref().map_err(Clone::clone)?;
+        all.iter().find(|profile| profile.name == name).ok_or_else(|| LoadBase::Unknown {
+            name: name.to_owned(),
+            known: Self::names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The system calls of a program that needs `features`.
+    #[must_use]
+    pub fn filter(&self, features: &BTreeSet<Feature>) -> FilterData {
+        // INVARIANT: `read` sets the filter.
+        self.filter.as_ref().map_or_else(
+            || FilterData { default_errno: EPERM, enosys: BTreeSet::new(), allow: BTreeMap::new() },
+            |source| source.select(features),
+        )
+    }
+
+    fn read(name: &str) -> Result<Self, LoadBase> {
+        let malformed = |why: toml::de::Error| LoadBase::Malformed { file: name.to_owned(), why: why.to_string() };
+        let mut profile: Self = Value::Table(resolve(&PROFILES, name)?).try_into().map_err(malformed)?;
+        profile.filter = Some(FilterSource::read(&profile.seccomp)?);
+        Ok(profile)
+    }
+}
+
+const EPERM: u32 = libc::EPERM.unsigned_abs();
+const EACCES: u32 = libc::EACCES.unsigned_abs();
+
+impl FilterSource {
+    fn read(name: &str) -> Result<Self, LoadBase> {
+        let malformed = |why: String| LoadBase::Malformed { file: format!("seccomp/{name}"), why };
+        let table = resolve(&FILTERS, name)?;
+        let source: Self = Value::Table(table).try_into().map_err(|why: toml::de::Error| malformed(why.to_string()))?;
+        let reasons = source.group.iter().map(|group| (group.name.as_str(), &group.why));
+        let reasons = reasons.chain(source.rule.iter().map(|rule| ("a rule", &rule.why)));
+        if let Some((what, _)) = reasons.into_iter().find(|(_, why)| why.trim().is_empty()) {
+            return Err(malformed(format!("{what} does not say why")));
+        }
+        Ok(source)
+    }
+
+    /// The rules that count for `features`.
+    fn select(&self, features: &BTreeSet<Feature>) -> FilterData {
+        let counts = |when: &Option<Feature>| when.is_none_or(|feature| features.contains(&feature));
+        let mut allow: BTreeMap<String, Vec<Alternative>> = BTreeMap::new();
+        for rule in self.rule.iter().filter(|rule| counts(&rule.when)) {
+            for call in &rule.calls {
+                allow.entry(call.clone()).or_default().extend(rule.any.iter().cloned());
+            }
+        }
+        // A call without conditions is allowed whatever conditions stand elsewhere. One for ENOSYS must be allowed here,
+        // because of two filters' errors the later one's counts.
+        let groups = self.group.iter().filter(|group| counts(&group.when));
+        for call in groups.flat_map(|group| &group.allow).chain(&self.enosys) {
+            allow.insert(call.clone(), Vec::new());
+        }
+        let default_errno = match self.default_errno {
+            Errno::Perm => EPERM,
+            Errno::Acces => EACCES,
+        };
+        FilterData { default_errno, enosys: self.enosys.clone(), allow }
+    }
+}
+
+/// The table of the file `name`, with what it extends.
+fn resolve(files: &[(&str, &str)], name: &str) -> Result<Table, LoadBase> {
+    let malformed = |why: String| LoadBase::Malformed { file: name.to_owned(), why };
+    let text = files.iter().find(|(file, _)| *file == name).map(|(_, text)| *text);
+    let text = text.ok_or_else(|| malformed("there is no such file".to_owned()))?;
+    let mut table: Table = text.parse().map_err(|why: toml::de::Error| malformed(why.to_string()))?;
+    match table.remove("extends") {
+        None => Ok(table),
+        Some(Value::String(base)) if base != name => {
+            let mut merged = resolve(files, &base)?;
+            merge(&mut merged, table);
+            Ok(merged)
+        }
+        Some(_) => Err(malformed("`extends` names another file".to_owned())),
+    }
+}
+
+/// Lays `over` on `base`: tables are merged key by key; lists of entries with a `path` by their paths; other lists of
+/// entries are joined; anything else is replaced.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            (Some(Value::Array(below)), Value::Array(above)) if above.iter().all(Value::is_table) => {
+                for entry in above {
+                    let path = entry.get("path").cloned();
+                    below.retain(|old| path.is_none() || old.get("path") != path.as_ref());
+                    below.push(entry);
+                }
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::syscalls;
+
+    #[test]
+    fn every_base_profile_is_whole() {
+        for name in BaseProfile::names() {
+            let profile = BaseProfile::load(name).expect("well-formed");
+            assert!(!profile.why.is_empty() && !profile.bind.is_empty());
+            assert!(profile.uid != 0 && profile.gid != 0, "never root");
+            assert!(profile.bind.iter().all(|bind| bind.access != Access::Write), "nothing of the system is writable");
+            assert!(profile.bind.iter().all(|bind| !bind.why.is_empty()));
+            assert!(profile.landlock.required.is_subset(&profile.landlock.handled));
+            let oldest = profile.landlock.required.iter().map(|right| right.since()).max();
+            assert!(oldest <= Some(profile.landlock.least_abi), "{name} needs rights younger than its least version");
+        }
+        assert_eq!(
+            BaseProfile::load("naitve").expect_err("unknown").to_string(),
+            "there is no base profile `naitve`; there are native, shell"
+        );
+    }
+
+    #[test]
+    fn every_call_is_known_and_named_once() {
+        for (name, _) in FILTERS {
+            let source = FilterSource::read(name).expect("well-formed");
+            let groups: Vec<&String> = source.group.iter().flat_map(|group| &group.allow).collect();
+            let rules = source.rule.iter().flat_map(|rule| &rule.calls);
+            for call in groups.iter().copied().chain(rules).chain(&source.enosys) {
+                assert!(syscalls::is_known(call), "{name}: {call}");
+            }
+            for (at, call) in groups.iter().enumerate() {
+                assert!(!groups[..at].contains(call), "{name}: `{call}` stands in two groups");
+            }
+        }
+    }
+
+    #[test]
+    fn the_shell_has_everything_that_native_has() {
+        let filter = |name| BaseProfile::load(name).expect("well-formed").filter(&BTreeSet::new());
+        let (native, shell) = (filter("native"), filter("shell"));
+        for (call, alternatives) in &native.allow {
+            let wider = &shell.allow[call];
+            assert!(wider.is_empty() || alternatives.iter().all(|one| wider.contains(one)), "{call}");
+        }
+    }
+
+    #[test]
+    fn merging_replaces_by_path() {
+        let table = |text: &str| text.parse::<Table>().expect("well-formed");
+        let mut base = table("a = 1\n[[t]]\npath = 'x'\nv = 1\n[[t]]\npath = 'y'\n[m]\nk = 1\nl = 1");
+        merge(&mut base, table("a = 2\n[[t]]\npath = 'x'\nv = 2\n[m]\nk = 2"));
+        assert_eq!(base, table("a = 2\n[[t]]\npath = 'y'\n[[t]]\npath = 'x'\nv = 2\n[m]\nk = 2\nl = 1"));
+    }
+}

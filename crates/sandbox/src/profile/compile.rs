@@ -1,0 +1,459 @@
+//! The compiler: manifest ∩ base profile ∩ signed ceilings → [`Profile`], its explanation, and the facts of its tools.
+//!
+//! The launcher calls it with what it verified itself; nothing in it touches the system. Each input can only take away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sigil_policy::{Ceilings, HostRule};
+use sigil_proto::manifest::{Spec, Transport};
+use sigil_types::{Code, Digest, Name, PluginName, ToolFacts};
+
+use super::base::{BaseProfile, Feature, LoadBase};
+use super::explain::{Explanation, RuleKind, Source};
+use super::grants::{self, Granted};
+use super::never::{GUARDED, Never, NeverGrant};
+use super::{
+    Access, Bind, Exec, Identity, Layer, LinkRule, Namespace, Network, Posture, Profile, Right, Tmpfs, facts, limits,
+};
+
+/// Where a plugin's tree is mounted.
+pub const TREE: &str = "/plugin";
+
+/// The port of the egress proxy on the program's own loopback.
+pub const PROXY_PORT: u16 = 3128;
+
+/// What the launcher knows of the machine and of this launch, by itself and not from the gateway.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The plugin's file tree in Sigil's store.
+    pub tree: PathBuf,
+    /// The digest of that tree, which was just computed.
+    pub tree_digest: Digest,
+    /// The places of this machine that are never granted.
+    pub never: NeverGrant,
+    /// The user id outside, under root. Never 0.
+    pub host_uid: u32,
+    /// The group id outside, under root. Never 0.
+    pub host_gid: u32,
+    /// The folder of this launch on the host in which a go-plugin program makes its socket; `None` for others.
+    pub private: Option<PathBuf>,
+}
+
+/// What the gateway may choose of a launch: less than what is granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    /// For parameters of the manifest, the granted folders, or folders in them, that this launch gets. Absent: all.
+    pub folders: BTreeMap<Name, Vec<PathBuf>>,
+}
+
+/// A compiled profile, and what is known through it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// What the program gets.
+    pub profile: Profile,
+    /// Where each right comes from, and what was struck out.
+    pub explanation: Explanation,
+    /// What the program can read, change and tell.
+    pub facts: ToolFacts,
+    /// What the egress proxy lets it reach.
+    pub egress: Egress,
+}
+
+/// What the egress proxy lets a program reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Hosts of the internet.
+    pub hosts: Vec<HostRule>,
+    /// Addresses of this machine or of a private network.
+    pub local: BTreeSet<SocketAddr>,
+}
+
+impl Egress {
+    /// Whether nothing can be reached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.local.is_empty()
+    }
+}
+
+/// Why there is no profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileRefused {
+    /// The signed policy does not know the plugin.
+    #[error("the signed policy has no entry for plugin {0}; add [plugins.{0}] to ceilings.toml and sign it")]
+    UnknownPlugin(PluginName),
+    /// The signed policy endorses other trees of the plugin.
+    #[error(
+        "the signed policy does not endorse this version of plugin {plugin} ({tree}); review it, add the digest to \
+         plugins.{plugin}.trees and sign"
+    )]
+    TreeNotEndorsed {
+        /// Which plugin.
+        plugin: PluginName,
+        /// The digest of its files.
+        tree: Digest,
+    },
+    /// The base profile cannot be had.
+    #[error(transparent)]
+    Base(#[from] LoadBase),
+    /// A path that is never granted.
+    #[error("{path} is never granted: {why} (wanted by {from}); name a narrower folder, or leave it out")]
+    NeverGranted {
+        /// Which.
+        path: PathBuf,
+        /// Who named it.
+        from: String,
+        /// Why not.
+        why: Never,
+    },
+    /// A path that covers what the sandbox puts in the same place.
+    #[error("{path} cannot be granted: the sandbox has its own {own} there; use a folder elsewhere")]
+    Covers {
+        /// Which.
+        path: PathBuf,
+        /// What is there.
+        own: PathBuf,
+    },
+    /// A launch wants a folder that is not granted.
+    #[error(
+        "{path} is not in a folder that the signed policy grants as `{name}`; choose one of those, or a folder in one"
+    )]
+    BeyondGrant {
+        /// The manifest's parameter.
+        name: Name,
+        /// Which.
+        path: PathBuf,
+    },
+    /// A launch sets a parameter that the manifest does not have.
+    #[error("plugin {plugin} has no folder parameter `{name}`; see execution.sandbox.filesystem of its plugin.yaml")]
+    UnknownParameter {
+        /// Which plugin.
+        plugin: PluginName,
+        /// The parameter.
+        name: Name,
+    },
+    /// A go-plugin program without the folder for its socket.
+    #[error("plugin {0} serves on a Unix socket, and this launch has no private folder for it")]
+    NoPrivateFolder(PluginName),
+    /// An identity of root.
+    #[error("a program in the sandbox is never root, inside or outside; give it an unprivileged user and group id")]
+    Root,
+    /// A text with a NUL, which ends texts for the kernel.
+    #[error("{0} contains a NUL character")]
+    Nul(&'static str),
+}
+
+impl CompileRefused {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::UnknownPlugin(_) => Code::new("sandbox.profile.plugin.unknown"),
+            Self::TreeNotEndorsed { .. } => Code::new("sandbox.profile.tree.not-endorsed"),
+            Self::Base(error) => error.code(),
+            Self::NeverGranted { .. } => Code::new("sandbox.profile.path.never-granted"),
+            Self::Covers { .. } => Code::new("sandbox.profile.path.taken"),
+            Self::BeyondGrant { .. } => Code::new("sandbox.profile.path.beyond-grant"),
+            Self::UnknownParameter { .. } => Code::new("sandbox.profile.parameter.unknown"),
+            Self::NoPrivateFolder(_) => Code::new("sandbox.profile.private.missing"),
+            Self::Root => Code::new("sandbox.profile.identity.root"),
+            Self::Nul(_) => Code::new("sandbox.profile.text.nul"),
+        }
+    }
+}
+
+/// Compiles the profile of a plugin.
+///
+/// # Errors
+/// [`CompileRefused`] when the signed policy does not know the plugin or its tree, when a path is named that is never
+/// granted, or when a launch wants more than is granted. What a manifest asks for and policy does not grant is no error:
+/// it is struck out, and the explanation says so.
+pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -> Result<Compiled, CompileRefused> {
+    let plugin = &spec.name;
+    let grant = ceilings.plugins.get(plugin).ok_or_else(|| CompileRefused::UnknownPlugin(plugin.clone()))?;
+    if !grant.trees.contains(&site.tree_digest) {
+        return Err(CompileRefused::TreeNotEndorsed { plugin: plugin.clone(), tree: site.tree_digest });
+    }
+    let base = BaseProfile::load(spec.execution.sandbox.profile.as_str())?;
+    let mut explanation = base_rules(base);
+    let granted = grants::files(spec, grant, site, params, &mut explanation)?;
+    let egress = grants::hosts(spec, grant, ceilings, &mut explanation);
+    executables(spec, base, &mut explanation);
+
+    let mut features = BTreeSet::new();
+    let mut env = BTreeMap::from([(sigil_proto::RPC_FD.to_owned(), sigil_proto::RPC_FD_NUMBER.to_string())]);
+    let mut private = None;
+    if let Transport::GoPlugin(go) = &spec.execution.transport {
+        features.insert(Feature::UnixListener);
+        private = Some(site.private.clone().ok_or_else(|| CompileRefused::NoPrivateFolder(plugin.clone()))?);
+        env = BTreeMap::from([
+            (go.cookie_key.clone(), go.cookie_value.clone()),
+            ("PLUGIN_PROTOCOL_VERSIONS".to_owned(), go.protocol.to_string()),
+            ("PLUGIN_UNIX_SOCKET_DIR".to_owned(), "/tmp".to_owned()),
+        ]);
+    }
+    let (program, arguments) = spec.execution.command.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let program = Path::new(TREE).join(program);
+    let mut argv = vec![program.to_string_lossy().into_owned()];
+    argv.extend(arguments.iter().cloned());
+    let parts = Parts {
+        exec: Exec { path: program, argv, env, cwd: base.cwd.clone() },
+        tree: Some(&site.tree),
+        private,
+        granted: &granted,
+        egress: !egress.is_empty(),
+        posture: posture(ceilings.posture).max(base.posture),
+        identity: (site.host_uid, site.host_gid),
+        features,
+    };
+    let mut profile = assemble(base, parts)?;
+    limits::narrow(&mut profile, &ceilings.sandbox, &spec.execution.sandbox.limits, &mut explanation);
+
+    let enforced = facts::of(granted.iter().map(|granted| (granted.access, &granted.label)), &egress);
+    let stated = grant.facts.iter().find(|stated| stated.tree == site.tree_digest);
+    let facts = stated.map_or(enforced, |stated| stated.facts.clone());
+    Ok(Compiled { profile, explanation, facts, egress })
+}
+
+/// What a person gives to a command that he starts in the sandbox.
+#[derive(Clone, Debug)]
+pub struct CommandAsk {
+    /// The base profile.
+    pub profile: String,
+    /// Files and folders to read.
+    pub read: Vec<PathBuf>,
+    /// Files and folders to write.
+    pub write: Vec<PathBuf>,
+    /// Hosts to reach.
+    pub hosts: Vec<HostRule>,
+    /// What to execute; its environment is laid over that of the base profile.
+    pub exec: Exec,
+    /// The places that are never granted.
+    pub never: NeverGrant,
+    /// The user and group id outside, under root. Never 0.
+    pub host_ids: (u32, u32),
+}
+
+/// Compiles the profile of a command that a person starts: the base profile, and what he gives.
+///
+/// # Errors
+/// [`CompileRefused`] when the base profile is unknown or a path is never granted.
+pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
+    let base = BaseProfile::load(&ask.profile)?;
+    let mut explanation = base_rules(base);
+    let mut granted: BTreeMap<PathBuf, Granted> = BTreeMap::new();
+    let reads = ask.read.iter().map(|path| (path, Access::Read, "--read"));
+    for (path, access, option) in reads.chain(ask.write.iter().map(|path| (path, Access::Write, "--write"))) {
+        ask.never.check(path, access).map_err(|why| CompileRefused::NeverGranted {
+            path: path.clone(),
+            from: option.to_owned(),
+            why,
+        })?;
+        let from = vec![Source::Command { option: option.to_owned() }];
+        explanation.rule(RuleKind::Files, grants::describe(access, path), from);
+        granted.insert(path.clone(), Granted { path: path.clone(), access, label: sigil_types::Label::top() });
+    }
+    let mut egress = Egress::default();
+    for rule in ask.hosts {
+        let from = vec![Source::Command { option: "--allow-host".to_owned() }];
+        explanation.rule(RuleKind::Network, grants::describe_host(&rule), from);
+        match &rule.host {
+            // The proxy blocks addresses of this machine and of private networks unless they are named one by one.
+            sigil_types::HostPattern::Exact(sigil_types::Host::Address(address)) => {
+                egress.local.extend(rule.ports.iter().map(|port| SocketAddr::new(*address, *port)));
+            }
+            _ => egress.hosts.push(rule),
+        }
+    }
+    let granted: Vec<Granted> = granted.into_values().collect();
+    let parts = Parts {
+        exec: ask.exec,
+        tree: None,
+        private: None,
+        granted: &granted,
+        egress: !egress.is_empty(),
+        posture: base.posture,
+        identity: ask.host_ids,
+        features: BTreeSet::new(),
+    };
+    let mut profile = assemble(base, parts)?;
+    // A person's command gets the base profile's limits; its memory is not split from the person's own.
+    profile.limits.data_bytes = profile.limits.cgroup_memory_bytes;
+    let facts = facts::of(granted.iter().map(|granted| (granted.access, &granted.label)), &egress);
+    Ok(Compiled { profile, explanation, facts, egress })
+}
+
+/// What goes on a base profile.
+struct Parts<'a> {
+    exec: Exec,
+    tree: Option<&'a Path>,
+    private: Option<PathBuf>,
+    granted: &'a [Granted],
+    egress: bool,
+    posture: Posture,
+    identity: (u32, u32),
+    features: BTreeSet<Feature>,
+}
+
+fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, CompileRefused> {
+    let (host_uid, host_gid) = parts.identity;
+    if [host_uid, host_gid, base.uid, base.gid].contains(&0) {
+        return Err(CompileRefused::Root);
+    }
+    let network = if parts.egress { Network::Proxy(PROXY_PORT) } else { Network::None };
+    if parts.egress {
+        parts.features.insert(Feature::Proxy);
+    }
+    let mut env = base.env.clone();
+    if let Network::Proxy(port) = network {
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            env.insert(name.to_owned(), format!("http://127.0.0.1:{port}"));
+            env.insert(name.to_lowercase(), format!("http://127.0.0.1:{port}"));
+        }
+    }
+    env.append(&mut parts.exec.env);
+    if env.iter().any(|(name, value)| name.contains(['\0', '=']) || value.contains('\0')) {
+        return Err(CompileRefused::Nul("the environment"));
+    }
+    if parts.exec.argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(CompileRefused::Nul("the argument vector"));
+    }
+    let binds = binds(base, &parts)?;
+    let mut tmpfs: Vec<Tmpfs> = base.tmpfs.iter().map(tmpfs_of).collect();
+    if parts.private.is_some() {
+        tmpfs.retain(|tmpfs| tmpfs.path != Path::new("/tmp"));
+    }
+    let mut profile = Profile {
+        name: base.name.clone(),
+        posture: parts.posture,
+        required: base.required.clone(),
+        ablated: BTreeSet::new(),
+        namespaces: base.namespaces.clone(),
+        identity: Identity { uid: base.uid, gid: base.gid, host_uid, host_gid },
+        exec: Exec { env, ..parts.exec },
+        binds,
+        files: base.file.clone(),
+        tmpfs,
+        root_bytes: base.root_bytes,
+        proc: base.proc,
+        devices: base.devices.clone(),
+        network,
+        hostname: base.hostname.clone(),
+        limits: base.limits.clone(),
+        landlock: base.landlock.clone(),
+        seccomp: base.filter(&parts.features),
+    };
+    if parts.posture == Posture::Strict {
+        profile.required.insert(Layer::Cgroup);
+        profile.landlock.least_abi = profile.landlock.least_abi.max(Right::ScopeSignal.since());
+        profile.landlock.required.extend([Right::ScopeSignal, Right::ScopeAbstractUnix]);
+    }
+    debug_assert!(profile.namespaces.contains(&Namespace::Net), "no base profile shares the host's network");
+    Ok(profile)
+}
+
+fn tmpfs_of(base: &super::base::BaseTmpfs) -> Tmpfs {
+    Tmpfs { path: base.path.clone(), bytes: base.bytes, inodes: base.inodes }
+}
+
+/// The system's files, the plugin's tree and the grants, parents before what is in them.
+fn binds(base: &BaseProfile, parts: &Parts<'_>) -> Result<Vec<Bind>, CompileRefused> {
+    let same = |path: &Path, access| Bind {
+        source: path.to_owned(),
+        target: path.to_owned(),
+        access,
+        optional: false,
+        link: LinkRule::Refuse,
+    };
+    let mut binds: BTreeMap<PathBuf, Bind> = BTreeMap::new();
+    for bind in &base.bind {
+        // A part of a folder that is there anyway, with as much access, needs no mount of its own.
+        let covered = |other: &super::base::BaseBind| {
+            other.path != bind.path
+                && bind.path.starts_with(&other.path)
+                && other.access >= bind.access
+                && !other.optional
+        };
+        if !base.bind.iter().any(covered) {
+            let bind = Bind { optional: bind.optional, link: bind.link, ..same(&bind.path, bind.access) };
+            binds.insert(bind.target.clone(), bind);
+        }
+    }
+    if let Some(tree) = parts.tree {
+        binds.insert(TREE.into(), Bind { target: TREE.into(), ..same(tree, Access::Exec) });
+    }
+    if let Some(private) = &parts.private {
+        binds.insert("/tmp".into(), Bind { target: "/tmp".into(), ..same(private, Access::Scratch) });
+    }
+    let own: Vec<PathBuf> = base.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).chain([TREE.into()]).collect();
+    for granted in parts.granted {
+        let covers = |own: &&PathBuf| own.starts_with(&granted.path);
+        let taken = own.iter().chain(base.file.iter().map(|file| &file.path)).find(covers);
+        let in_tree = granted.path.starts_with(TREE).then(|| PathBuf::from(TREE));
+        if let Some(own) = taken.cloned().or(in_tree) {
+            return Err(CompileRefused::Covers { path: granted.path.clone(), own });
+        }
+    }
+    for granted in parts.granted {
+        binds.entry(granted.path.clone()).or_insert_with(|| same(&granted.path, granted.access));
+        if granted.access == Access::Write {
+            for guarded in GUARDED {
+                let path = granted.path.join(guarded);
+                let guard = Bind { optional: true, ..same(&path, Access::Read) };
+                binds.entry(path).or_insert(guard);
+            }
+        }
+    }
+    Ok(binds.into_values().collect())
+}
+
+const fn posture(floor: sigil_policy::Posture) -> Posture {
+    match floor {
+        sigil_policy::Posture::Reduced => Posture::Reduced,
+        sigil_policy::Posture::Standard => Posture::Standard,
+        sigil_policy::Posture::Strict => Posture::Strict,
+    }
+}
+
+/// What the base profile gives to every program of its kind.
+fn base_rules(base: &BaseProfile) -> Explanation {
+    let mut explanation = Explanation::default();
+    let source = |why: &str| vec![Source::Base { profile: base.name.clone(), why: why.to_owned() }];
+    for bind in &base.bind {
+        explanation.rule(RuleKind::Files, grants::describe(bind.access, &bind.path), source(&bind.why));
+    }
+    for tmpfs in &base.tmpfs {
+        explanation.rule(RuleKind::Files, grants::describe(Access::Scratch, &tmpfs.path), source(&tmpfs.why));
+    }
+    explanation
+}
+
+/// Notes which programs may be executed: those of the plugin's own tree, and of the base profile.
+fn executables(spec: &Spec, base: &BaseProfile, explanation: &mut Explanation) {
+    let own = vec![Source::Sigil { why: "the endorsed tree".to_owned() }];
+    explanation.rule(RuleKind::Exec, format!("execute {TREE}"), own);
+    for (at, ask) in spec.execution.sandbox.exec.iter().enumerate() {
+        let asked = Source::Manifest { field: format!("execution.sandbox.exec[{at}]"), reason: ask.reason.clone() };
+        let what = format!("execute {}", ask.path.display());
+        let covering = base.bind.iter().find(|bind| bind.access == Access::Exec && ask.path.starts_with(&bind.path));
+        match covering {
+            Some(bind) => {
+                let source = Source::Base { profile: base.name.clone(), why: bind.why.clone() };
+                explanation.rule(RuleKind::Exec, what, vec![asked, source]);
+            }
+            None if ask.path.is_relative() => {
+                let tree = Source::Sigil { why: "the endorsed tree".to_owned() };
+                explanation.rule(RuleKind::Exec, what, vec![asked, tree]);
+            }
+            None => {
+                let why = format!("the base profile `{}` has no such program; `shell` has the system's", base.name);
+                explanation.strike(what, asked, why);
+            }
+        }
+    }
+}

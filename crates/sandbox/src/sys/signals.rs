@@ -1,0 +1,175 @@
+//! Signals and waiting.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::clone::{check, last_errno};
+
+/// Gives every signal its default disposition and unblocks all of them (signal(7)).
+///
+/// # Errors
+/// None on a kernel that Sigil runs on.
+pub(crate) fn reset_signals() -> Result<(), Errno> {
+    // `struct sigaction` as the kernel has it: handler, flags, restorer, mask; all zeroes is the default disposition.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // The system call, because the C library keeps two signals for itself, which could have been left ignored.
+        // SAFETY: `default` is a valid kernel sigaction, the old one is not asked for, and the size is that of the
+        // kernel's mask. SIGKILL and SIGSTOP are refused, which changes nothing.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null_mut::<u8>(), 8_usize)
+        };
+    }
+    set_mask(libc::SIG_SETMASK, 0)
+}
+
+const ALL_SIGNALS: u64 = u64::MAX;
+
+fn set_mask(how: i32, set: u64) -> Result<(), Errno> {
+    // SAFETY: `set` is a kernel mask of eight bytes, and the old one is not asked for.
+    let result = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, std::ptr::null_mut::<u8>(), size_of::<u64>())
+    };
+    check(result).map(drop)
+}
+
+/// Kills the process `pid`.
+///
+/// # Errors
+/// `ESRCH` when it is gone.
+pub(crate) fn kill_process(pid: Pid, signal: Signal) -> Result<(), Errno> {
+    rustix::process::kill_process(pid, signal)
+}
+
+/// The life of a pid namespace's init: forwards every signal to the process group of `child`, reaps whatever dies, and
+/// returns the wait status of `child` (waitpid(2)) when that one has ended.
+///
+/// # Errors
+/// Those of waitpid(2).
+pub(crate) fn forward_and_reap(child: Pid) -> Result<i32, Errno> {
+    let all = ALL_SIGNALS;
+    loop {
+        while let Some((pid, status)) = wait_any()? {
+            if pid == child {
+                return Ok(status);
+            }
+        }
+        let none = std::ptr::null_mut::<u8>();
+        // SAFETY: the set is a kernel mask of eight bytes; neither details nor a time limit are asked for.
+        let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, none, none, size_of::<u64>()) };
+        if let (Ok(signal), true) = (i32::try_from(signal), signal > 0 && signal != libc::c_long::from(libc::SIGCHLD)) {
+            // SAFETY: kill(2) takes numbers only.
+            unsafe { libc::kill(-child.as_raw_nonzero().get(), signal) };
+        }
+    }
+}
+
+/// Sleeps until a signal ends the process.
+pub(crate) fn sleep_for_ever() -> ! {
+    loop {
+        // SAFETY: pause(2) has no arguments.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Kills every other process of the pid namespace whose init this process is. Does nothing in any other process: there it
+/// would kill everything of its user.
+pub(crate) fn kill_all_others() {
+    if rustix::process::getpid() == Pid::INIT {
+        // SAFETY: kill(2) takes numbers only; an init cannot reach beyond its namespace.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
+}
+
+/// Blocks every signal, so that [`forward_and_reap`] gets each.
+///
+/// # Errors
+/// None on a kernel that Sigil runs on.
+pub(crate) fn block_signals() -> Result<(), Errno> {
+    set_mask(libc::SIG_SETMASK, ALL_SIGNALS)
+}
+
+/// The signals that `sigil sandbox run` passes on to its command.
+const FORWARDED: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+];
+
+fn forwarded() -> u64 {
+    FORWARDED.iter().chain(&[libc::SIGCHLD]).fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// Blocks the signals that [`forward_until_exit`] waits for.
+///
+/// # Errors
+/// None on a kernel that Sigil runs on.
+pub(crate) fn block_forwarded_signals() -> Result<(), Errno> {
+    set_mask(libc::SIG_BLOCK, forwarded())
+}
+
+/// Passes signals on to the process `init` until that one has ended, and reaps it.
+///
+/// # Errors
+/// Those of waitpid(2).
+pub(crate) fn forward_until_exit(init: Pid) -> Result<(), Errno> {
+    let set = forwarded();
+    let none = std::ptr::null_mut::<u8>();
+    loop {
+        while let Some((pid, _)) = wait_any()? {
+            if pid == init {
+                return Ok(());
+            }
+        }
+        // SAFETY: the set is a kernel mask of eight bytes; neither details nor a time limit are asked for.
+        let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, none, none, size_of::<u64>()) };
+        if let (Ok(signal), true) = (i32::try_from(signal), signal > 0 && signal != libc::c_long::from(libc::SIGCHLD)) {
+            // SAFETY: kill(2) takes numbers only; `init` was not reaped, so the id is still its own.
+            unsafe { libc::kill(init.as_raw_nonzero().get(), signal) };
+        }
+    }
+}
+
+/// A child that has ended, if any has: its id and wait status.
+///
+/// # Errors
+/// `ECHILD` when there is no child at all.
+pub(crate) fn wait_any() -> Result<Option<(Pid, i32)>, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is an int that lives through the call.
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+        -1 => Err(last_errno()),
+        pid => Ok(Pid::from_raw(pid).map(|pid| (pid, status))),
+    }
+}
+
+/// Waits for `child` to end, and returns its wait status.
+///
+/// # Errors
+/// `ECHILD` when it is not a child.
+pub(crate) fn wait_for(child: Pid) -> Result<i32, Errno> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status.as_raw()),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Whether the peer of `socket` is gone.
+#[must_use]
+pub(crate) fn peer_gone(socket: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default())).is_ok()
+        && fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+}

@@ -1,0 +1,142 @@
+//! The escape battery, in the sandboxes of this host: as root (when the tests run as root) and as an ordinary user.
+//!
+//! The program starts itself: as the probe inside, as the victim outside, and, under root, once more as an ordinary user.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, with a runner of their own, which clippy does not know as tests"
+)]
+
+#[path = "../launch/harness.rs"]
+mod harness;
+
+use std::collections::BTreeSet;
+
+use sigil_sandbox::battery::{self, BatteryFailed, Setting, Status, Trial};
+use sigil_sandbox::doctor::{Reached, State};
+use sigil_sandbox::profile::Layer;
+
+fn main() -> std::process::ExitCode {
+    if let Some(code) = battery::probe_if_asked() {
+        return code;
+    }
+    harness::main(&[
+        ("every_attempt_is_held_or_accepted", held),
+        ("what_is_accepted_is_pinned", accepted),
+        ("every_attempt_works_unconfined", controls),
+        ("every_attempt_works_without_its_layers", ablation),
+        ("every_layer_stops_it_alone", alone),
+        ("doctor_says_what_this_host_has", doctor),
+        ("doctor_says_what_is_refused", doctor_without_namespaces),
+        ("doctor_where_namespaces_are_refused", doctor_where_refused),
+    ])
+}
+
+fn run() -> battery::BatteryReport {
+    battery::run(&Setting::ALL).unwrap_or_else(|error| panic!("{error}")).0
+}
+
+fn held() {
+    let report = run();
+    for row in report.rows.iter().filter(|row| !matches!(row.status, Status::Held | Status::Accepted)) {
+        println!("{:<11} {:<13} {:?} {} ({})", row.id, row.profile, row.status, row.outcome, row.what);
+    }
+    println!("{} attempts, {} held, {} accepted", report.attempts, report.held, report.accepted.len());
+    assert!(report.open.is_empty(), "{:?}", report.open);
+    assert!(report.attempts >= 40 && report.held >= 40);
+    // Five under each of the four profiles, one more with a shell, one more with a proxy.
+    assert_eq!(report.granted, 24);
+}
+
+/// A change here is a change of what Sigil promises: the documents must say it too.
+fn accepted() {
+    let report = run();
+    let found: BTreeSet<(&str, &str)> =
+        report.accepted.iter().map(|accepted| (accepted.id.as_str(), accepted.profile.as_str())).collect();
+    let pinned = BTreeSet::from([
+        ("fs.30", "shell"),
+        ("info.10", "native"),
+        ("info.10", "shell"),
+        ("kernel.13", "shell"),
+        ("kernel.14", "shell"),
+    ]);
+    assert_eq!(found, pinned);
+}
+
+/// Makes the trials and shows those that are not as they must be.
+fn check(trials: Result<Vec<Trial>, BatteryFailed>, open: bool) {
+    let trials = trials.unwrap_or_else(|error| panic!("{error}"));
+    let wrong: Vec<&Trial> = trials.iter().filter(|trial| trial.open != open).collect();
+    for trial in &wrong {
+        println!("{:<11} {} without {:?}", trial.id, trial.outcome, trial.without);
+    }
+    println!("{} trials", trials.len());
+    assert!(wrong.is_empty(), "{} trials went wrong", wrong.len());
+}
+
+fn controls() {
+    check(battery::controls(), true);
+}
+
+fn ablation() {
+    for setting in [Setting { base: "native", proxy: false }, Setting { base: "shell", proxy: true }] {
+        check(battery::ablate(setting), true);
+    }
+}
+
+fn alone() {
+    for setting in [Setting { base: "native", proxy: false }, Setting { base: "shell", proxy: true }] {
+        check(battery::each_layer_alone(setting), false);
+    }
+}
+
+fn doctor() {
+    let doctor = sigil_sandbox::doctor::doctor();
+    assert_eq!(doctor.failed, None);
+    assert!(doctor.posture >= Reached::Standard, "{:?}", doctor.layers);
+    assert!(doctor.battery.attempts >= 30 && doctor.battery.open.is_empty());
+    let json = serde_json::to_value(&doctor).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(json["posture"], "standard");
+    assert!(json["layers"].as_array().is_some_and(|layers| layers.iter().all(|layer| layer["status"].is_string())));
+    assert!(json["battery"]["open"].as_array().is_some_and(Vec::is_empty));
+}
+
+/// In a user namespace that allows no other below it, as some systems do for everybody.
+fn doctor_without_namespaces() {
+    let Ok(own) = std::env::current_exe() else { panic!("no path of one's own") };
+    let forbid =
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact doctor_where_namespaces_are_refused";
+    let status = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", forbid])
+        .arg(own)
+        .env("SIGIL_TEST_REFUSED", "1")
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "see above; needs unshare of util-linux");
+}
+
+/// The other half of the test above: what doctor says there.
+fn doctor_where_refused() {
+    if std::env::var_os("SIGIL_TEST_REFUSED").is_none() {
+        return;
+    }
+    let doctor = sigil_sandbox::doctor::doctor();
+    assert_eq!(doctor.posture, Reached::None);
+    assert!(doctor.failed.is_some() && doctor.battery.attempts == 0);
+    for layer in &doctor.layers {
+        println!("{layer:?}");
+        let expected = match layer.name {
+            Layer::Cgroup => State::Missing,
+            Layer::UserNs | Layer::MountNs | Layer::PidNs | Layer::NetNs | Layer::UtsNs | Layer::IpcNs => {
+                State::Refused
+            }
+            Layer::CgroupNs | Layer::Capabilities => State::Refused,
+            _ => State::Applied,
+        };
+        assert_eq!(layer.status, expected, "{layer:?}");
+        assert_eq!(layer.status == State::Refused, !layer.fix.is_empty());
+    }
+}

@@ -1,0 +1,354 @@
+//! `sigil doctor`: tries the sandbox on this machine, and checks the set-up.
+
+use serde::Serialize;
+use sigil_policy::sign::{KeyFile, Protection};
+use sigil_policy::{Bundle, TrustStore, Unverified};
+use sigil_sandbox::battery::{self, BatteryReport, Setting};
+use sigil_sandbox::profile::Layer;
+use sigil_sandbox::report::LayerReport;
+use sigil_server::api;
+
+use super::args::{DoctorArgs, Level};
+use super::client::{Client, runtime};
+use super::complaint::Outcome;
+use super::context::Context;
+use super::exit::Exit;
+use super::output::{Output, Paint};
+use super::safe;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// As it must be.
+    Pass,
+    /// Could be better.
+    Warn,
+    /// Is not as it must be.
+    Fail,
+    /// Was not made.
+    Skip,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Check {
+    /// Stable id.
+    pub(crate) id: &'static str,
+    /// How it ended.
+    pub(crate) status: Status,
+    /// What was seen.
+    pub(crate) detail: String,
+    /// What to do; empty when nothing needs to be done.
+    pub(crate) fix: String,
+}
+
+/// One layer.
+#[derive(Clone, Debug, Serialize)]
+struct LayerState {
+    name: String,
+    applied: bool,
+    proven: bool,
+}
+
+/// What doctor found.
+#[derive(Clone, Debug, Serialize)]
+struct Report {
+    posture: &'static str,
+    landlock_abi: u32,
+    layers: Vec<LayerState>,
+    battery: BatteryReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ablation: Vec<AblationRow>,
+    checks: Vec<Check>,
+}
+
+/// One attempt without the layers that stop it.
+#[derive(Clone, Debug, Serialize)]
+struct AblationRow {
+    id: &'static str,
+    open: bool,
+    outcome: String,
+}
+
+pub(super) fn run(context: &Context, args: &DoctorArgs) -> Outcome {
+    let mut checks = Vec::new();
+    // First of all: the battery launches programs, which needs a process of one thread.
+    let (battery, layers) = match battery::run(&Setting::ALL) {
+        Ok((battery, layers)) => {
+            checks.push(battery_check(&battery));
+            (battery, layers)
+        }
+        Err(error) => {
+            let fix = format!("sigil explain {}", error.code());
+            checks.push(Check { id: "sandbox.battery", status: Status::Fail, detail: error.to_string(), fix });
+            (BatteryReport::default(), LayerReport::default())
+        }
+    };
+    let ablation = if args.ablate { ablate(&mut checks) } else { Vec::new() };
+    let posture = posture(&layers);
+    checks.push(posture_check(posture, &layers));
+    set_up(context, &mut checks);
+    let name = |layer: &Layer| {
+        serde_json::to_value(layer).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let state = |layer: &Layer| LayerState {
+        name: name(layer),
+        applied: layers.applied.contains(layer),
+        proven: layers.proven.contains(layer),
+    };
+    let report = Report {
+        posture,
+        landlock_abi: layers.landlock_abi,
+        layers: LAYERS.iter().map(state).collect(),
+        battery,
+        ablation,
+        checks,
+    };
+    if context.output.json {
+        context.output.document(&report)
+    } else {
+        show(&context.output, &report)
+    }
+    let worst = if args.ci { Some(Level::Fail) } else { args.fail_on };
+    let bad = |check: &Check| match worst {
+        Some(Level::Warn) => matches!(check.status, Status::Warn | Status::Fail),
+        Some(Level::Fail) => check.status == Status::Fail,
+        None => false,
+    };
+    Ok(if report.checks.iter().any(bad) { Exit::Findings } else { Exit::Ok })
+}
+
+/// All layers, in the order in which they are applied.
+const LAYERS: [Layer; 18] = [
+    Layer::Descriptors,
+    Layer::Environment,
+    Layer::Session,
+    Layer::ParentDeath,
+    Layer::Rlimits,
+    Layer::UserNs,
+    Layer::MountNs,
+    Layer::PidNs,
+    Layer::IpcNs,
+    Layer::UtsNs,
+    Layer::NetNs,
+    Layer::CgroupNs,
+    Layer::Cgroup,
+    Layer::Identity,
+    Layer::Capabilities,
+    Layer::NoNewPrivs,
+    Layer::Landlock,
+    Layer::Seccomp,
+];
+
+/// The posture that the applied layers make.
+fn posture(layers: &LayerReport) -> &'static str {
+    let has = |wanted: &[Layer]| wanted.iter().all(|layer| layers.applied.contains(layer));
+    let namespaces = has(&[Layer::UserNs, Layer::MountNs, Layer::NetNs, Layer::PidNs]);
+    let filters = has(&[Layer::Landlock, Layer::Seccomp]);
+    match (namespaces, filters) {
+        (true, true) if layers.landlock_abi >= 6 && has(&[Layer::Cgroup]) => "strict",
+        (true, true) if layers.landlock_abi >= 3 => "standard",
+        (false, true) => "reduced",
+        _ => "none",
+    }
+}
+
+fn posture_check(posture: &str, layers: &LayerReport) -> Check {
+    let abi = layers.landlock_abi;
+    let (status, detail, fix) = match posture {
+        "strict" | "standard" => (Status::Pass, format!("{posture}, Landlock ABI {abi}"), String::new()),
+        "reduced" => (
+            Status::Fail,
+            "no user namespaces: plugins are refused unless signed policy accepts posture `reduced`".to_owned(),
+            "allow them: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000, or an AppArmor profile with `userns`".to_owned(),
+        ),
+        _ => (
+            Status::Fail,
+            format!("the layers that plugins need are not there (Landlock ABI {abi}); no plugin is started"),
+            "use a kernel of 6.2 or later with Landlock in lsm= and with user namespaces".to_owned(),
+        ),
+    };
+    Check { id: "sandbox.posture", status, detail, fix }
+}
+
+fn battery_check(battery: &BatteryReport) -> Check {
+    let (held, attempts, accepted) = (battery.held, battery.attempts, battery.accepted.len());
+    let detail = format!(
+        "{held} of {attempts} escape attempts held under every profile, {accepted} accepted, {} open",
+        battery.open.len()
+    );
+    let (status, fix) = if battery.open.is_empty() && attempts > 0 {
+        (Status::Pass, String::new())
+    } else {
+        (Status::Fail, format!("do not run plugins of others on this host; look at: {}", battery.open.join(", ")))
+    };
+    Check { id: "sandbox.battery", status, detail, fix }
+}
+
+fn ablate(checks: &mut Vec<Check>) -> Vec<AblationRow> {
+    let rows = match battery::ablate(Setting { base: "native", proxy: false }) {
+        Ok(rows) => rows,
+        Err(error) => {
+            let fix = format!("sigil explain {}", error.code());
+            checks.push(Check { id: "sandbox.ablation", status: Status::Fail, detail: error.to_string(), fix });
+            return Vec::new();
+        }
+    };
+    let rows: Vec<AblationRow> = rows
+        .into_iter()
+        .map(|row| AblationRow { id: row.id, open: row.open, outcome: format!("{:?}", row.outcome) })
+        .collect();
+    let blind: Vec<&str> = rows.iter().filter(|row| !row.open).map(|row| row.id).collect();
+    let (status, fix) = if blind.is_empty() {
+        (Status::Pass, String::new())
+    } else {
+        (Status::Warn, format!("these were held by something that the table does not name: {}", blind.join(", ")))
+    };
+    let got_out = rows.iter().filter(|row| row.open).count();
+    checks.push(Check {
+        id: "sandbox.ablation",
+        status,
+        detail: format!("{got_out} of {} attempts get out once their layers are left out", rows.len()),
+        fix,
+    });
+    rows
+}
+
+/// Configuration, policy, keys, gateway.
+fn set_up(context: &Context, checks: &mut Vec<Check>) {
+    let mut add =
+        |id, status, detail: String, fix: &str| checks.push(Check { id, status, detail, fix: fix.to_owned() });
+    let resolved = match context.resolved() {
+        Ok(resolved) => resolved,
+        Err(complaint) => {
+            add("config.valid", Status::Fail, complaint.what.clone(), "sigil config validate");
+            return;
+        }
+    };
+    let file = resolved.file.as_ref().map_or_else(|| "no file; defaults".to_owned(), |file| file.display().to_string());
+    add("config.valid", Status::Pass, file, "");
+    for note in &resolved.notes {
+        add("config.note", Status::Warn, note.text.clone(), "sigil config show --sources");
+    }
+    let folders = &resolved.folders;
+    let verified = std::fs::read(folders.trust())
+        .map_err(|error| format!("{}: {error}", folders.trust().display()))
+        .and_then(|trust| {
+            let trust = TrustStore::parse(&trust).map_err(|error| error.to_string())?;
+            let envelope =
+                std::fs::read(&folders.policy).map_err(|error| format!("{}: {error}", folders.policy.display()))?;
+            let bundle =
+                Bundle::<Unverified>::parse(&envelope).and_then(|bundle| bundle.verify(&trust, context.now(), 0));
+            bundle.map_err(|error| error.to_string())
+        });
+    match verified {
+        Ok(bundle) => {
+            let days = bundle.expires().millis_since(context.now()) / 86_400_000;
+            let detail = format!("version {}, valid for {days} days more", bundle.version());
+            let soon = days < 30;
+            let fix = if soon { "sigil policy sign" } else { "" };
+            add("policy.signed", if soon { Status::Warn } else { Status::Pass }, detail, fix);
+        }
+        Err(why) if resolved.file.is_none() => {
+            add("policy.signed", Status::Skip, format!("not set up: {why}"), "sigil init")
+        }
+        Err(why) => add("policy.signed", Status::Fail, why, "sigil policy verify"),
+    }
+    let key = folders.keys().join("owner.json");
+    match KeyFile::read(&key).map(|file| file.protection()) {
+        Ok(Protection::Passphrase) => add("policy.key", Status::Pass, "the owner's key is encrypted".to_owned(), ""),
+        Ok(Protection::None) => {
+            let detail = format!("{} is not encrypted: whoever reads it can sign", key.display());
+            add(
+                "policy.key",
+                Status::Warn,
+                detail,
+                "move it to another machine, or make one with a passphrase: sigil policy keygen",
+            );
+        }
+        Err(_) if !key.exists() => {
+            add("policy.key", Status::Pass, "the owner's key is not on this machine".to_owned(), "")
+        }
+        Err(error) => add("policy.key", Status::Fail, error.to_string(), "chmod 600 on the key file"),
+    }
+    let status = runtime()
+        .and_then(|runtime| runtime.block_on(Client::new(&folders.socket).get::<api::Status>("/api/v1/status")));
+    match status {
+        Ok(status) => {
+            add(
+                "gateway.running",
+                Status::Pass,
+                format!("ready: {}, audit log of {} entries", status.ready, status.audit_size),
+                "",
+            );
+            let part = |part: &&api::Component| matches!(part.health, api::Health::Degraded | api::Health::Failed);
+            for part in status.components.iter().filter(part) {
+                let failed = part.health == api::Health::Failed;
+                let status = if failed { Status::Fail } else { Status::Warn };
+                add("gateway.component", status, format!("{}: {}", part.name, part.detail), "sigil status");
+            }
+        }
+        Err(_) => add("gateway.running", Status::Skip, "the gateway does not run".to_owned(), "sigil start"),
+    }
+}
+
+fn show(output: &Output, report: &Report) {
+    let abi = report.landlock_abi;
+    output.line(output.paint(
+        Paint::Bold,
+        &format!("Sigil {} · posture {} · Landlock ABI {abi}", env!("CARGO_PKG_VERSION"), report.posture),
+    ));
+    let layers: Vec<String> = report
+        .layers
+        .iter()
+        .map(|layer| {
+            let mark = if layer.applied { "✓" } else { "–" };
+            format!("{mark} {}", layer.name)
+        })
+        .collect();
+    for row in layers.chunks(6) {
+        let cells: Vec<String> = row.iter().map(|cell| format!("{cell:<16}")).collect();
+        output.line(format!("  {}", cells.concat().trim_end()));
+    }
+    if output.verbose > 0 {
+        let rows: Vec<Vec<String>> = report
+            .battery
+            .rows
+            .iter()
+            .map(|row| {
+                let status = serde_json::to_value(row.status)
+                    .ok()
+                    .and_then(|word| word.as_str().map(str::to_owned))
+                    .unwrap_or_default();
+                vec![row.id.clone(), row.profile.clone(), status, safe::line(&row.outcome), safe::line(&row.what)]
+            })
+            .collect();
+        output.table(&["ATTEMPT", "PROFILE", "STATUS", "STOPPED BY", "WHAT"], &rows);
+    }
+    for accepted in &report.battery.accepted {
+        output.line(
+            output.paint(Paint::Dim, &format!("  accepted: {} ({}): {}", accepted.id, accepted.profile, accepted.why)),
+        );
+    }
+    for check in &report.checks {
+        let (paint, mark) = match check.status {
+            Status::Pass => (Paint::Green, "✓ ok  "),
+            Status::Warn => (Paint::Yellow, "! warn"),
+            Status::Fail => (Paint::Red, "✗ FAIL"),
+            Status::Skip => (Paint::Dim, "– skip"),
+        };
+        output.line(format!("{} {:<18} {}", output.paint(paint, mark), check.id, safe::line(&check.detail)));
+        if !check.fix.is_empty() {
+            output.line(format!("       {:<18} fix: {}", "", safe::line(&check.fix)));
+        }
+    }
+    let count = |status| report.checks.iter().filter(|check| check.status == status).count();
+    let (failed, warned) = (count(Status::Fail), count(Status::Warn));
+    let verdict = match (failed, warned) {
+        (0, 0) => output.paint(Paint::Green, "nothing to do"),
+        (0, _) => output.paint(Paint::Yellow, &format!("{warned} to look at")),
+        _ => output.paint(Paint::Red, &format!("{failed} failed, {warned} to look at")),
+    };
+    output.line(format!("{} of {} attempts held · {verdict}", report.battery.held, report.battery.attempts));
+}

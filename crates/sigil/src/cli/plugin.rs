@@ -1,0 +1,116 @@
+//! `sigil plugin …`
+
+use std::path::Path;
+
+use serde_json::json;
+use sigil_host::PluginStore;
+use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
+use sigil_server::api;
+use sigil_types::Code;
+
+use super::args::PluginCommand;
+use super::client::{Client, runtime};
+use super::complaint::{Complaint, Outcome, file};
+use super::context::Context;
+use super::exit::Exit;
+use super::output::Paint;
+use super::safe;
+
+pub(super) fn run(context: &Context, command: PluginCommand) -> Outcome {
+    match command {
+        PluginCommand::List => list(context),
+        PluginCommand::Show { name } => show(context, &name),
+        PluginCommand::Validate { folder } => validate(context, &folder),
+        PluginCommand::Install { folder } => install(context, &folder),
+    }
+}
+
+/// The word that the API uses for a state.
+fn word(state: api::PluginState) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn list(context: &Context) -> Outcome {
+    let client = Client::new(&context.resolved()?.folders.socket);
+    let list: api::PluginList = runtime()?.block_on(client.get("/api/v1/plugins"))?;
+    if context.output.json {
+        context.output.document(&list);
+        return Ok(Exit::Ok);
+    }
+    let row = |plugin: &api::Plugin| {
+        let detail = plugin.detail.as_deref().map(safe::line).unwrap_or_default();
+        vec![plugin.name.to_string(), safe::line(&plugin.version), safe::line(&plugin.kind), word(plugin.state), detail]
+    };
+    let rows: Vec<Vec<String>> = list.items.iter().map(row).collect();
+    context.output.table(&["PLUGIN", "VERSION", "KIND", "STATE", ""], &rows);
+    Ok(Exit::Ok)
+}
+
+fn show(context: &Context, name: &sigil_types::PluginName) -> Outcome {
+    let client = Client::new(&context.resolved()?.folders.socket);
+    let found: api::PluginDetail = runtime()?.block_on(client.get(&format!("/api/v1/plugins/{name}")))?;
+    let output = &context.output;
+    if output.json {
+        output.document(&found);
+        return Ok(Exit::Ok);
+    }
+    let plugin = &found.plugin;
+    let (version, kind, state) = (safe::line(&plugin.version), safe::line(&plugin.kind), word(plugin.state));
+    output.line(format!("{} {version} · {kind} · {state}", output.paint(Paint::Bold, plugin.name.as_str())));
+    plugin.detail.iter().for_each(|detail| output.line(format!("  {}", safe::line(detail))));
+    found.tree.iter().for_each(|tree| output.line(format!("  tree {tree}")));
+    for tool in &found.tools {
+        output.line(format!("  {}  {}", output.paint(Paint::Cyan, tool.name.as_str()), safe::line(&tool.description)));
+    }
+    for layer in &found.layers {
+        let mark = if layer.applied { output.paint(Paint::Green, "✓") } else { output.paint(Paint::Red, "✗") };
+        output.line(format!("  {mark} {:<14} {}", safe::line(&layer.name), safe::line(&layer.detail)));
+    }
+    found.explanation.iter().for_each(|text| output.line(safe::block(text)));
+    Ok(Exit::Ok)
+}
+
+fn validate(context: &Context, folder: &Path) -> Outcome {
+    let path = if folder.is_dir() { folder.join(FILE_NAME) } else { folder.to_owned() };
+    let bytes = std::fs::read(&path).map_err(|error| file(&path, &error))?;
+    let output = &context.output;
+    let parsed = Manifest::<Unchecked>::parse(&bytes)
+        .map_err(|error| Complaint::new(error.code(), format!("{}: {error}", path.display())))?;
+    let problems = match parsed.validate() {
+        Ok(manifest) => {
+            let tree = folder.is_dir().then(|| sigil_sandbox::tree::hash(folder)).transpose()?.map(|tree| tree.digest);
+            let spec = manifest.spec();
+            if output.json {
+                output.document(&json!({"valid": true, "name": spec.name, "manifest": manifest.digest(), "tree": tree, "problems": []}));
+            } else {
+                output.line(format!("{} {}: valid", spec.name, spec.version));
+                output.line(format!("  manifest {}", manifest.digest()));
+                tree.iter().for_each(|tree| output.line(format!("  tree     {tree}")));
+            }
+            return Ok(Exit::Ok);
+        }
+        Err(refused) => refused.problems,
+    };
+    if output.json {
+        output.document(&json!({"valid": false, "problems": problems}));
+        return Ok(Exit::Failed);
+    }
+    let code = Code::new("plugin.manifest.validate.refused");
+    let complaint = Complaint::new(code, format!("{} has {} mistakes", path.display(), problems.len()));
+    Err(problems.iter().fold(complaint, |complaint, problem| complaint.why(problem)))
+}
+
+fn install(context: &Context, folder: &Path) -> Outcome {
+    let folders = context.resolved()?.folders;
+    let store = PluginStore::open(folders.plugins())?;
+    let installed = store.install(folder)?;
+    let (name, tree) = (installed.name(), installed.tree);
+    if context.output.json {
+        context.output.document(&json!({"name": name, "tree": tree, "folder": installed.folder}));
+    } else {
+        context.output.line(format!("{name} {tree}"));
+        context.output.note(format!("installed in {}", installed.folder.display()));
+        context.output.note(format!("it runs when the signed policy names this tree under plugins.{name}.trees"));
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,104 @@
+//! `sigil sandbox …`: what a plugin's sandbox gives, and why. (`run` is handled before the command line is parsed.)
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sigil_host::Search;
+use sigil_policy::{Bundle, TrustStore, Unverified};
+use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
+use sigil_sandbox::profile::{NeverGrant, Params, Site, compile};
+use sigil_types::{Code, PluginName};
+
+use super::args::SandboxCommand;
+use super::complaint::{Complaint, Outcome, file};
+use super::context::Context;
+use super::exit::Exit;
+use super::output::Paint;
+use super::safe;
+
+/// What stands in for the user that a launch by root gets: a number that nobody has.
+const NOBODY: u32 = 65_534;
+
+pub(super) fn run(context: &Context, command: SandboxCommand) -> Outcome {
+    match command {
+        SandboxCommand::Explain { plugin } => explain(context, &plugin),
+        // Options before `sandbox` or between it and `run` keep the early path from seeing the command.
+        SandboxCommand::Run { .. } => {
+            let code = Code::new("cli.usage.invalid");
+            Err(Complaint::new(code, "options of sigil itself do not go together with `sandbox run`")
+                .exit(Exit::Usage)
+                .fix("write exactly: sigil sandbox run [OPTIONS] -- COMMAND", None))
+        }
+    }
+}
+
+fn explain(context: &Context, plugin: &str) -> Outcome {
+    let resolved = context.resolved()?;
+    let folder = find(&resolved.settings.plugins.dirs, plugin)?;
+    let manifest_path = folder.join(FILE_NAME);
+    let bytes = std::fs::read(&manifest_path).map_err(|error| file(&manifest_path, &error))?;
+    let refused =
+        |code, error: &dyn std::fmt::Display| Complaint::new(code, format!("{}: {error}", manifest_path.display()));
+    let manifest = Manifest::<Unchecked>::parse(&bytes).map_err(|error| refused(error.code(), &error))?;
+    let manifest = manifest.validate().map_err(|error| refused(error.code(), &error))?;
+
+    let (policy, trust) = (&resolved.folders.policy, resolved.folders.trust());
+    let trust = TrustStore::parse(&std::fs::read(&trust).map_err(|error| file(&trust, &error))?)?;
+    let envelope = std::fs::read(policy).map_err(|error| file(policy, &error))?;
+    let bundle = Bundle::<Unverified>::parse(&envelope)?.verify(&trust, context.now(), 0)?;
+
+    let folders = &resolved.folders;
+    let uid = rustix::process::geteuid().as_raw();
+    let site = Site {
+        tree: folder.clone(),
+        tree_digest: sigil_sandbox::tree::hash(&folder)?.digest,
+        never: NeverGrant {
+            own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
+            homes: sigil_sandbox::people::homes(),
+        },
+        host_uid: if uid == 0 { NOBODY } else { uid },
+        host_gid: if uid == 0 { NOBODY } else { rustix::process::getegid().as_raw() },
+        private: Some(PathBuf::from("/run/sigil-private")),
+    };
+    let compiled = compile(manifest.spec(), bundle.ceilings(), &site, &Params::default())?;
+    let output = &context.output;
+    if output.json {
+        output.document(&json!({
+            "plugin": manifest.spec().name, "tree": site.tree_digest, "policy": bundle.version(),
+            "explanation": compiled.explanation, "facts": compiled.facts, "egress": compiled.egress,
+            "layers": compiled.profile.required,
+        }));
+        return Ok(Exit::Ok);
+    }
+    let (name, version) = (&manifest.spec().name, bundle.version());
+    output.line(
+        output.paint(Paint::Bold, &format!("{name} under policy version {version}, tree {}", site.tree_digest.short())),
+    );
+    output.piece(&safe::block(&compiled.explanation.to_string()));
+    let facts = serde_json::to_string(&compiled.facts).unwrap_or_default();
+    output.line(format!("facts: {}", safe::line(&facts)));
+    let layers: Vec<String> = compiled
+        .profile
+        .required
+        .iter()
+        .filter_map(|layer| Some(serde_json::to_value(layer).ok()?.as_str()?.to_owned()))
+        .collect();
+    output.line(format!("layers: {}", layers.join(", ")));
+    Ok(Exit::Ok)
+}
+
+/// The plugin's folder: named directly, or found where plugins are looked up.
+fn find(configured: &[PathBuf], plugin: &str) -> Result<PathBuf, Complaint> {
+    let direct = Path::new(plugin);
+    if direct.join(FILE_NAME).is_file() {
+        return direct.canonicalize().map_err(|error| file(direct, &error));
+    }
+    let search = Search { command_line: Vec::new(), configured: configured.to_vec() };
+    let found = plugin.parse::<PluginName>().ok().and_then(|name| search.find(&name));
+    found.ok_or_else(|| {
+        Complaint::new(Code::new("host.store.manifest.missing"), format!("there is no plugin `{plugin}`"))
+            .exit(Exit::NotFound)
+            .why("it is not a folder with a plugin.yaml, and not in a folder where plugins are looked up")
+            .fix("name its folder, or add the folder of plugins to plugins.dirs in sigil.yaml", None)
+    })
+}

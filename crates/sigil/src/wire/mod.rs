@@ -1,0 +1,12 @@
+//! The only place where the parts of Sigil are put together.
+//!
+//! `launcher` runs before the runtime, `start` puts the parts together, `gateway` holds them, `room` is a workspace,
+//! `operations` answers the server's requests with them.
+
+pub(crate) mod gateway;
+pub(crate) mod launcher;
+mod operations;
+mod room;
+mod secrets;
+pub(crate) mod start;
+pub(crate) mod views;
