@@ -14,6 +14,8 @@ WORDS = ["Hello", " from", " a", " local", " model."]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # As every real server does: a small event must not wait until the one before it is acknowledged.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass

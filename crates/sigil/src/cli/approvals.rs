@@ -8,7 +8,7 @@ use super::client::{Client, runtime};
 use super::complaint::{Complaint, Outcome};
 use super::context::Context;
 use super::exit::Exit;
-use super::output::{Output, Paint};
+use super::output::{Output, Paint, word};
 use super::{input, safe};
 
 pub(super) fn run(context: &Context, command: Option<ApprovalsCommand>) -> Outcome {
@@ -71,10 +71,9 @@ async fn list(context: &Context, client: &Client, all: bool) -> Outcome {
         output.note("nothing waits for you");
     }
     let row = |approval: &api::Approval| {
-        let state = serde_json::to_value(approval.state).ok().and_then(|word| word.as_str().map(str::to_owned));
         vec![
             approval.id.to_string(),
-            state.unwrap_or_default(),
+            word(approval.state),
             safe::line(&approval.destination),
             safe::cut(&safe::line(&approval.why), 60),
         ]

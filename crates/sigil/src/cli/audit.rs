@@ -12,7 +12,7 @@ use super::client::runtime;
 use super::complaint::{Complaint, Outcome, file};
 use super::context::Context;
 use super::exit::Exit;
-use super::output::{Output, Paint};
+use super::output::{Output, Paint, word};
 use super::safe;
 
 pub(super) fn run(context: &Context, command: AuditCommand) -> Outcome {
@@ -61,10 +61,7 @@ fn check(context: &Context, log: Option<PathBuf>, keys: &[String]) -> Outcome {
             } else {
                 format!("{}–{}", fault.seq, fault.until)
             };
-            let kind = serde_json::to_value(fault.kind)
-                .ok()
-                .and_then(|kind| kind.as_str().map(str::to_owned))
-                .unwrap_or_default();
+            let kind = word(fault.kind);
             output.line(format!(
                 "{}  entry {range}: {kind}: {}",
                 output.paint(Paint::Red, "BROKEN"),

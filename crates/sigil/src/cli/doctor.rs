@@ -4,8 +4,7 @@ use serde::Serialize;
 use sigil_policy::sign::{KeyFile, Protection};
 use sigil_policy::{Bundle, TrustStore, Unverified};
 use sigil_sandbox::battery::{self, BatteryReport, Setting};
-use sigil_sandbox::profile::Layer;
-use sigil_sandbox::report::LayerReport;
+use sigil_sandbox::doctor::{self, Doctor, LayerStatus, Reached, State};
 use sigil_server::api;
 
 use super::args::{DoctorArgs, Level};
@@ -13,7 +12,7 @@ use super::client::{Client, runtime};
 use super::complaint::Outcome;
 use super::context::Context;
 use super::exit::Exit;
-use super::output::{Output, Paint};
+use super::output::{Output, Paint, word};
 use super::safe;
 
 /// How a check ended.
@@ -43,20 +42,12 @@ pub(crate) struct Check {
     pub(crate) fix: String,
 }
 
-/// One layer.
-#[derive(Clone, Debug, Serialize)]
-struct LayerState {
-    name: String,
-    applied: bool,
-    proven: bool,
-}
-
 /// What doctor found.
 #[derive(Clone, Debug, Serialize)]
 struct Report {
-    posture: &'static str,
+    posture: Reached,
     landlock_abi: u32,
-    layers: Vec<LayerState>,
+    layers: Vec<LayerStatus>,
     battery: BatteryReport,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ablation: Vec<AblationRow>,
@@ -74,37 +65,12 @@ struct AblationRow {
 pub(super) fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     let mut checks = Vec::new();
     // First of all: the battery launches programs, which needs a process of one thread.
-    let (battery, layers) = match battery::run(&Setting::ALL) {
-        Ok((battery, layers)) => {
-            checks.push(battery_check(&battery));
-            (battery, layers)
-        }
-        Err(error) => {
-            let fix = format!("sigil explain {}", error.code());
-            checks.push(Check { id: "sandbox.battery", status: Status::Fail, detail: error.to_string(), fix });
-            (BatteryReport::default(), LayerReport::default())
-        }
-    };
+    let Doctor { posture, landlock_abi, layers, battery, failed } = doctor::doctor();
+    checks.push(battery_check(&battery, failed.as_deref()));
     let ablation = if args.ablate { ablate(&mut checks) } else { Vec::new() };
-    let posture = posture(&layers);
-    checks.push(posture_check(posture, &layers));
+    checks.push(posture_check(posture, landlock_abi, &layers));
     set_up(context, &mut checks);
-    let name = |layer: &Layer| {
-        serde_json::to_value(layer).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
-    };
-    let state = |layer: &Layer| LayerState {
-        name: name(layer),
-        applied: layers.applied.contains(layer),
-        proven: layers.proven.contains(layer),
-    };
-    let report = Report {
-        posture,
-        landlock_abi: layers.landlock_abi,
-        layers: LAYERS.iter().map(state).collect(),
-        battery,
-        ablation,
-        checks,
-    };
+    let report = Report { posture, landlock_abi, layers, battery, ablation, checks };
     if context.output.json {
         context.output.document(&report)
     } else {
@@ -119,71 +85,40 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     Ok(if report.checks.iter().any(bad) { Exit::Findings } else { Exit::Ok })
 }
 
-/// All layers, in the order in which they are applied.
-const LAYERS: [Layer; 18] = [
-    Layer::Descriptors,
-    Layer::Environment,
-    Layer::Session,
-    Layer::ParentDeath,
-    Layer::Rlimits,
-    Layer::UserNs,
-    Layer::MountNs,
-    Layer::PidNs,
-    Layer::IpcNs,
-    Layer::UtsNs,
-    Layer::NetNs,
-    Layer::CgroupNs,
-    Layer::Cgroup,
-    Layer::Identity,
-    Layer::Capabilities,
-    Layer::NoNewPrivs,
-    Layer::Landlock,
-    Layer::Seccomp,
-];
-
-/// The posture that the applied layers make.
-fn posture(layers: &LayerReport) -> &'static str {
-    let has = |wanted: &[Layer]| wanted.iter().all(|layer| layers.applied.contains(layer));
-    let namespaces = has(&[Layer::UserNs, Layer::MountNs, Layer::NetNs, Layer::PidNs]);
-    let filters = has(&[Layer::Landlock, Layer::Seccomp]);
-    match (namespaces, filters) {
-        (true, true) if layers.landlock_abi >= 6 && has(&[Layer::Cgroup]) => "strict",
-        (true, true) if layers.landlock_abi >= 3 => "standard",
-        (false, true) => "reduced",
-        _ => "none",
-    }
-}
-
-fn posture_check(posture: &str, layers: &LayerReport) -> Check {
-    let abi = layers.landlock_abi;
-    let (status, detail, fix) = match posture {
-        "strict" | "standard" => (Status::Pass, format!("{posture}, Landlock ABI {abi}"), String::new()),
-        "reduced" => (
-            Status::Fail,
-            "no user namespaces: plugins are refused unless signed policy accepts posture `reduced`".to_owned(),
-            "allow them: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000, or an AppArmor profile with `userns`".to_owned(),
-        ),
-        _ => (
-            Status::Fail,
-            format!("the layers that plugins need are not there (Landlock ABI {abi}); no plugin is started"),
-            "use a kernel of 6.2 or later with Landlock in lsm= and with user namespaces".to_owned(),
-        ),
+fn posture_check(posture: Reached, abi: u32, layers: &[LayerStatus]) -> Check {
+    let (status, detail) = match posture {
+        Reached::Strict | Reached::Standard => (Status::Pass, format!("{}, Landlock ABI {abi}", word(posture))),
+        Reached::Reduced => (Status::Fail, "there are no user namespaces; no plugin is started".to_owned()),
+        Reached::None => (Status::Fail, format!("layers are missing (Landlock ABI {abi}); no plugin is started")),
+    };
+    // The first layer that this host can be made to have is where to begin.
+    let remedy = layers.iter().find(|layer| layer.status != State::Applied && !layer.fix.is_empty());
+    let fix = match (status, remedy) {
+        (Status::Fail, Some(layer)) => format!("{}: {}", word(&layer.name), layer.fix),
+        (Status::Fail, None) => "sigil explain sandbox.launch.layer.missing".to_owned(),
+        _ => String::new(),
     };
     Check { id: "sandbox.posture", status, detail, fix }
 }
 
-fn battery_check(battery: &BatteryReport) -> Check {
-    let (held, attempts, accepted) = (battery.held, battery.attempts, battery.accepted.len());
+fn battery_check(battery: &BatteryReport, failed: Option<&str>) -> Check {
+    let id = "sandbox.battery";
+    if let Some(why) = failed {
+        let fix = "see sandbox.posture: the attempts are made from inside the sandbox".to_owned();
+        return Check { id, status: Status::Fail, detail: format!("no attempt could be made: {why}"), fix };
+    }
+    let mut accepted: Vec<&str> = battery.accepted.iter().map(|accepted| accepted.id.as_str()).collect();
+    accepted.dedup();
+    let (held, attempts, accepted, open) = (battery.held, battery.attempts, accepted.len(), battery.open.len());
     let detail = format!(
-        "{held} of {attempts} escape attempts held under every profile, {accepted} accepted, {} open",
-        battery.open.len()
+        "{attempts} escape attempts: {held} held under every profile, {accepted} accepted under some, {open} open"
     );
     let (status, fix) = if battery.open.is_empty() && attempts > 0 {
         (Status::Pass, String::new())
     } else {
         (Status::Fail, format!("do not run plugins of others on this host; look at: {}", battery.open.join(", ")))
     };
-    Check { id: "sandbox.battery", status, detail, fix }
+    Check { id, status, detail, fix }
 }
 
 fn ablate(checks: &mut Vec<Check>) -> Vec<AblationRow> {
@@ -297,16 +232,13 @@ fn show(output: &Output, report: &Report) {
     let abi = report.landlock_abi;
     output.line(output.paint(
         Paint::Bold,
-        &format!("Sigil {} · posture {} · Landlock ABI {abi}", env!("CARGO_PKG_VERSION"), report.posture),
+        &format!("Sigil {} · posture {} · Landlock ABI {abi}", env!("CARGO_PKG_VERSION"), word(&report.posture)),
     ));
-    let layers: Vec<String> = report
-        .layers
-        .iter()
-        .map(|layer| {
-            let mark = if layer.applied { "✓" } else { "–" };
-            format!("{mark} {}", layer.name)
-        })
-        .collect();
+    let cell = |layer: &LayerStatus| {
+        let mark = if layer.status == State::Applied { "✓" } else { "–" };
+        format!("{mark} {}", word(&layer.name))
+    };
+    let layers: Vec<String> = report.layers.iter().map(cell).collect();
     for row in layers.chunks(6) {
         let cells: Vec<String> = row.iter().map(|cell| format!("{cell:<16}")).collect();
         output.line(format!("  {}", cells.concat().trim_end()));
@@ -317,10 +249,7 @@ fn show(output: &Output, report: &Report) {
             .rows
             .iter()
             .map(|row| {
-                let status = serde_json::to_value(row.status)
-                    .ok()
-                    .and_then(|word| word.as_str().map(str::to_owned))
-                    .unwrap_or_default();
+                let status = word(&row.status);
                 vec![row.id.clone(), row.profile.clone(), status, safe::line(&row.outcome), safe::line(&row.what)]
             })
             .collect();

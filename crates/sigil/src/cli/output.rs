@@ -49,6 +49,14 @@ impl Paint {
     }
 }
 
+/// The word that stands for `value` wherever it is serialised; empty when it is not a plain word.
+pub(crate) fn word(value: impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
 impl Output {
     /// What the options and the environment ask for.
     pub(crate) fn new(global: &Global) -> Self {

@@ -13,7 +13,7 @@ use super::client::{Client, runtime};
 use super::complaint::{Complaint, Outcome, file};
 use super::context::Context;
 use super::exit::Exit;
-use super::output::Paint;
+use super::output::{Paint, word};
 use super::safe;
 
 pub(super) fn run(context: &Context, command: PluginCommand) -> Outcome {
@@ -23,11 +23,6 @@ pub(super) fn run(context: &Context, command: PluginCommand) -> Outcome {
         PluginCommand::Validate { folder } => validate(context, &folder),
         PluginCommand::Install { folder } => install(context, &folder),
     }
-}
-
-/// The word that the API uses for a state.
-fn word(state: api::PluginState) -> String {
-    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn list(context: &Context) -> Outcome {

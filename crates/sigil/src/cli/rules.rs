@@ -4,6 +4,8 @@ use serde::Serialize;
 use sigil_policy::{Preset, Source};
 use sigil_types::Code;
 
+use super::output::word;
+
 /// A rule.
 #[derive(Debug, Serialize)]
 pub(super) struct Rule {
@@ -32,11 +34,7 @@ pub(super) fn find(code: &Code) -> Option<Rule> {
 
 fn attempt(code: &Code) -> Option<Rule> {
     let attempt = sigil_sandbox::battery::attempts().find(|attempt| attempt.id == code.as_str())?;
-    let layers: Vec<String> = attempt
-        .layers
-        .iter()
-        .filter_map(|layer| Some(serde_json::to_value(layer).ok()?.as_str()?.to_owned()))
-        .collect();
+    let layers: Vec<String> = attempt.layers.iter().map(word).collect();
     let mut more = vec![
         "an attempt of the escape battery (sigil doctor)".to_owned(),
         format!("stopped by: {}", layers.join(", ")),

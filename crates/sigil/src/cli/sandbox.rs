@@ -13,7 +13,7 @@ use super::args::SandboxCommand;
 use super::complaint::{Complaint, Outcome, file};
 use super::context::Context;
 use super::exit::Exit;
-use super::output::Paint;
+use super::output::{Paint, word};
 use super::safe;
 
 /// What stands in for the user that a launch by root gets: a number that nobody has.
@@ -77,12 +77,7 @@ fn explain(context: &Context, plugin: &str) -> Outcome {
     output.piece(&safe::block(&compiled.explanation.to_string()));
     let facts = serde_json::to_string(&compiled.facts).unwrap_or_default();
     output.line(format!("facts: {}", safe::line(&facts)));
-    let layers: Vec<String> = compiled
-        .profile
-        .required
-        .iter()
-        .filter_map(|layer| Some(serde_json::to_value(layer).ok()?.as_str()?.to_owned()))
-        .collect();
+    let layers: Vec<String> = compiled.profile.required.iter().map(word).collect();
     output.line(format!("layers: {}", layers.join(", ")));
     Ok(Exit::Ok)
 }

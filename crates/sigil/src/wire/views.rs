@@ -5,13 +5,7 @@ use sigil_server::api;
 use sigil_store::{ApprovalRecord, ApprovalState, MessageRole, Part, SessionRecord, TurnRecord, TurnState};
 use sigil_types::{Hop, Stage, TurnEvent, WorkspaceId};
 
-/// Serialises a word of a type whose wire form is a string.
-fn word(value: impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
+use crate::cli::output::word;
 
 pub(super) fn session(record: SessionRecord, workspace: &WorkspaceId) -> api::Session {
     api::Session {
