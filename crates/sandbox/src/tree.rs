@@ -94,7 +94,7 @@ pub fn hash(root: &Path) -> Result<Tree, HashTree> {
     let unreadable = |source| HashTree::Unreadable { path: root.to_path_buf(), source };
     let folder = openat(CWD, root, FOLDER, Mode::empty()).map_err(unreadable)?;
     let stat = fstat(&folder).map_err(unreadable)?;
-    let mut walk = Walk { entries: 0, bytes: 0, buffer: vec![0; 128 * 1024] };
+    let mut walk = Walk { entries: 0, bytes: 0, buffer: vec![0; 32 * 1024] };
     let digest = walk.folder(folder, &mut PathBuf::new())?;
     Ok(Tree { digest, entries: walk.entries, bytes: walk.bytes, dev: stat.st_dev, ino: stat.st_ino })
 }

@@ -3,6 +3,7 @@
 //! The first process becomes the init of the new pid namespace: it sets up everything, gives up every right that it
 //! has, and then starts the program, forwards signals to it and reaps. It reads nothing that the program writes.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::Mode;
@@ -20,15 +21,15 @@ use super::last::{self, Before};
 use super::prepared::Prepared;
 use super::root;
 use super::sources::{self, Sources};
-use super::spare::{self, Spare};
+use super::standby::{self, Seen};
 use super::start::{EXIT, STATUS};
 use crate::profile::{Layer, ProcMode};
 use crate::report::LayerReport;
 use crate::sys;
 
 /// What the init returns: the program's wait status, or why there is none.
-pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<&Spare>) -> i32 {
-    match set_up(prepared, handed, spare) {
+pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&Seen>) -> i32 {
+    match set_up(prepared, handed, seen) {
         Ok(program) => reap(prepared, program),
         Err(failure) => {
             last::tell(&Message::Failed(failure));
@@ -49,7 +50,7 @@ fn reap(prepared: &Prepared, program: Pid) -> i32 {
     0
 }
 
-fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<&Spare>) -> Result<Pid, Failure> {
+fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&Seen>) -> Result<Pid, Failure> {
     let mut report = LayerReport { ablated: prepared.profile().ablated.clone(), ..LayerReport::default() };
     let mut applied = |layer: Layer| {
         if prepared.wants(layer) {
@@ -57,10 +58,6 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<
         }
     };
 
-    let joined = spare.map_or(0, |_| spare::NAMESPACES);
-    if let Some(spare) = spare {
-        sys::join(spare.handle(), joined).at(Stage::Fork)?;
-    }
     sys::arrange_fds(handed).at(Stage::Descriptors)?;
     applied(Layer::Descriptors);
     sys::block_signals().at(Stage::Session)?;
@@ -74,12 +71,7 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<
     die_with_parent(prepared)?;
 
     let before = Before::look();
-    if joined != 0 {
-        // They are the host's: only root has a right over them, and will not be root for long.
-        network(prepared)?;
-        hostname(prepared)?;
-    }
-    let mut sources = open_and_separate(prepared, joined)?;
+    let mut sources = open_and_separate(prepared, seen)?;
     for layer in [Layer::UserNs, Layer::PidNs, Layer::IpcNs, Layer::CgroupNs, Layer::Identity] {
         applied(layer);
     }
@@ -95,10 +87,8 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<
         root::enter(prepared, &mut sources)?;
     }
     applied(Layer::MountNs);
-    if joined == 0 {
-        network(prepared)?;
-        hostname(prepared)?;
-    }
+    network(prepared)?;
+    hostname(prepared)?;
     applied(Layer::NetNs);
     if prepared.proxy_port().is_some() {
         applied(Layer::Proxy);
@@ -115,9 +105,12 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<
         landlock::restrict(prepared, &sources.sources, &mut report)?;
         report.applied.insert(Layer::Landlock);
     }
-    drop(sources);
+    // They close when the program executes and when this process begins to wait: closing them here, one by one, would only
+    // keep the program waiting.
+    let _sources = ManuallyDrop::new(sources);
     umask(Mode::from_raw_mode(0o077));
     report.applied.insert(Layer::Environment);
+    standby::receive_streams()?;
     last::start_program(prepared, &program, &before, report)
 }
 
@@ -125,7 +118,7 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], spare: Option<
 ///
 /// Under root the sources are opened with root's rights before the identity changes; an ordinary user opens them with
 /// its own, which do not change. Either way no failure to open is hidden by a change of identity.
-fn open_and_separate(prepared: &Prepared, joined: libc::c_int) -> Result<Sources, Failure> {
+fn open_and_separate(prepared: &Prepared, seen: Option<&Seen>) -> Result<Sources, Failure> {
     let ids = prepared.ids();
     let user_ns = prepared.wants(Layer::UserNs);
     let fresh_proc = prepared.makes_root() && prepared.profile().proc == ProcMode::Pids;
@@ -133,9 +126,9 @@ fn open_and_separate(prepared: &Prepared, joined: libc::c_int) -> Result<Sources
     if prepared.as_root() {
         // In the launcher's own mount namespace nothing is mounted; only detached copies are made.
         let mut maps = OwnerMaps::new(ids.outside);
-        let sources = Sources { sources: sources::open_all(prepared, Some(&mut maps))?, proc: proc()? };
+        let sources = Sources { sources: sources::open_all(prepared, seen, Some(&mut maps))?, proc: proc()? };
         let all = sys::namespaces(prepared.profile(), |layer| prepared.wants(layer));
-        let missing = all & !libc::CLONE_NEWPID & !joined;
+        let missing = all & !libc::CLONE_NEWPID;
         if user_ns {
             sys::set_ids(ids.outside.0, ids.outside.1, true).at(Stage::Identity)?;
             sys::unshare(missing).at(Stage::UserNamespace)?;
@@ -152,7 +145,7 @@ fn open_and_separate(prepared: &Prepared, joined: libc::c_int) -> Result<Sources
         // Copies of mounts can only be made of mounts of this namespace that nobody else changes.
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Stage::Root)?;
     }
-    Ok(Sources { sources: sources::open_all(prepared, None)?, proc: proc()? })
+    Ok(Sources { sources: sources::open_all(prepared, seen, None)?, proc: proc()? })
 }
 
 fn give_up_privileges(prepared: &Prepared) -> Result<(), Failure> {

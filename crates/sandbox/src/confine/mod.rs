@@ -2,8 +2,8 @@
 //! does without a launcher.
 //!
 //! A [`Prepared`] is a checked profile; [`Prepared::start`] makes it an [`Enforced`], a running program of which every
-//! required layer was applied and, where that can be tried, seen at work from inside. There is no third way to start a
-//! program.
+//! required layer was applied and, where that can be tried, seen at work from inside. Where the same profile will be wanted
+//! again, [`Prepared::ahead`] takes most of the steps before anybody asks. There is no other way to start a program.
 
 mod child;
 mod failure;
@@ -13,12 +13,12 @@ mod last;
 mod prepared;
 mod root;
 mod sources;
-mod spare;
+mod standby;
 mod start;
 
 pub use failure::{Failure, Stage, StartFailed};
 pub use prepared::{Pin, Prepared};
-pub use spare::Spare;
+pub use standby::Standby;
 pub use start::{Enforced, Streams};
 
 /// The version of the kernel's Landlock interface; 0 when there is none or it is switched off (landlock(7)).

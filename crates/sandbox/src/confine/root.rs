@@ -1,10 +1,11 @@
 //! The new root: an empty file system in memory into which only the profile's sources are moved.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -23,6 +24,16 @@ struct Root {
     fd: OwnedFd,
     /// The devices of the file systems that are ours: only there may anything be made.
     own: BTreeSet<u64>,
+    /// The folder in which something was made last: what comes next is mostly beside it.
+    last: Option<Folder>,
+}
+
+/// A folder in the new root.
+struct Folder {
+    path: PathBuf,
+    fd: OwnedFd,
+    /// Whether it is on a file system of ours.
+    ours: bool,
 }
 
 /// Builds the new root, makes it the root, and lets go of the old one.
@@ -35,7 +46,7 @@ pub(super) fn enter(prepared: &Prepared, sources: &mut Sources) -> Result<(), Fa
     // It must be mounted somewhere to become the root; what it covers there is not needed any more.
     move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(stage)?;
     let own = BTreeSet::from([fstat(&root).at(stage)?.st_dev]);
-    let mut root = Root { fd: root, own };
+    let mut root = Root { fd: root, own, last: None };
 
     for tmpfs in &profile.tmpfs {
         let mount =
@@ -91,82 +102,104 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOL
 
 impl Root {
     /// The folder above `path`, made where it is missing, and the last name of `path`. No symbolic link is followed.
-    fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a str), Errno> {
-        let names: Vec<&str> = path
-            .components()
-            .filter_map(|component| match component {
-                Component::Normal(name) => Some(name.to_str()),
-                _ => None,
-            })
-            .collect::<Option<_>>()
-            .ok_or(Errno::ILSEQ)?;
-        let (last, folders) = names.split_last().ok_or(Errno::INVAL)?;
-        let mut folder = openat(&self.fd, ".", FOLDER, Mode::empty())?;
-        for name in folders {
-            folder = self.step(&folder, name)?;
-        }
-        Ok((folder, last))
+    fn above<'a>(&mut self, path: &'a Path) -> Result<(&Folder, &'a OsStr), Errno> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let folder = match self.last.take().filter(|last| last.path == above) {
+            Some(last) => last,
+            None => self.open(above)?,
+        };
+        Ok((self.last.insert(folder), name))
     }
 
-    fn step(&self, folder: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-        match openat(folder, name, FOLDER, Mode::empty()) {
+    /// Opens the folder `path`, and makes what of it is missing.
+    fn open(&self, path: &Path) -> Result<Folder, Errno> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = match openat2(&self.fd, relative, FOLDER, Mode::empty(), resolve) {
             Err(Errno::NOENT) => {
-                self.must_own(folder)?;
-                mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
-                let made = openat(folder, name, FOLDER, Mode::empty())?;
-                Ok(made)
+                let above = self.open(path.parent().ok_or(Errno::INVAL)?)?;
+                above.folder(path.file_name().ok_or(Errno::INVAL)?)?
             }
-            other => other,
-        }
-    }
-
-    /// Nothing is ever made on a file system of the host.
-    fn must_own(&self, folder: &OwnedFd) -> Result<(), Errno> {
-        if self.own.contains(&fstat(folder)?.st_dev) { Ok(()) } else { Err(Errno::ROFS) }
+            other => other?,
+        };
+        let ours = self.own.contains(&fstat(&fd)?.st_dev);
+        Ok(Folder { path: path.to_path_buf(), fd, ours })
     }
 
     /// Mounts `mount` at `path`, on a folder or an empty file that is made where it is missing.
-    fn place(&self, path: &Path, mount: &OwnedFd, folder: bool) -> Result<(), Errno> {
-        let (parent, name) = self.parent(path)?;
-        let onto = if folder {
-            self.step(&parent, name)?
-        } else {
-            match openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-                Err(Errno::NOENT) => {
-                    self.must_own(&parent)?;
-                    let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-                    openat(&parent, name, create, Mode::from_raw_mode(0o444))?
-                }
-                other => other?,
-            }
-        };
+    fn place(&mut self, path: &Path, mount: &OwnedFd, folder: bool) -> Result<(), Errno> {
+        let (above, name) = self.above(path)?;
+        let onto = if folder { above.folder(name)? } else { above.file(name)? };
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(mount, "", &onto, "", flags)
+        move_mount(mount, "", &onto, "", flags)?;
+        if folder {
+            // What was opened below it before is covered now.
+            self.last = None;
+        }
+        Ok(())
     }
 
-    fn link(&self, path: &Path, to: &Path) -> Result<(), Errno> {
-        let (parent, name) = self.parent(path)?;
-        self.must_own(&parent)?;
-        symlinkat(to, &parent, name)
+    fn link(&mut self, path: &Path, to: &Path) -> Result<(), Errno> {
+        let (above, name) = self.above(path)?;
+        above.must_be_ours()?;
+        symlinkat(to, &above.fd, name)
     }
 
-    fn write(&self, path: &Path, content: &[u8]) -> Result<(), Errno> {
-        let (parent, name) = self.parent(path)?;
-        self.must_own(&parent)?;
-        let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-        let file = openat(&parent, name, create, Mode::from_raw_mode(0o444))?;
+    fn write(&mut self, path: &Path, content: &[u8]) -> Result<(), Errno> {
+        let (above, name) = self.above(path)?;
+        above.must_be_ours()?;
+        // 0444, as the umask is 022 here: the program's own user may be another.
+        let file = openat(&above.fd, name, CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o444))?;
         let mut rest = content;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest)?;
             rest = rest.get(written..).unwrap_or_default();
         }
-        // The umask of the launch would hide it from the program's own user only if it had another; be explicit.
-        fchmod(&file, Mode::from_raw_mode(0o444))
+        Ok(())
     }
 
     fn seal(&self) -> Result<(), Errno> {
         let flags = MountFlags { read_only: true, no_exec: true, no_dev: true, shallow: true };
         sys::set_mount_flags(self.fd.as_fd(), flags)
+    }
+}
+
+const CREATE: OFlags = OFlags::CREATE.union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Folder {
+    /// Nothing is ever made on a file system of the host.
+    const fn must_be_ours(&self) -> Result<(), Errno> {
+        if self.ours { Ok(()) } else { Err(Errno::ROFS) }
+    }
+
+    /// The folder `name` in it, made where it is missing.
+    fn folder(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        if self.ours {
+            match mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        openat(&self.fd, name, FOLDER, Mode::empty()).map_err(|errno| self.absent(errno))
+    }
+
+    /// The file `name` in it, made empty where it is missing, to mount on.
+    fn file(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        if self.ours {
+            match openat(&self.fd, name, CREATE | OFlags::RDONLY, Mode::from_raw_mode(0o444)) {
+                Err(Errno::EXIST) => {}
+                other => return other,
+            }
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| self.absent(errno))
+    }
+
+    /// What is missing on a file system of the host cannot be made there.
+    fn absent(&self, errno: Errno) -> Errno {
+        if errno == Errno::NOENT && !self.ours { Errno::ROFS } else { errno }
     }
 }
 

@@ -13,6 +13,7 @@ use super::failure::{At, Failure, Stage};
 use super::ids::OwnerMaps;
 use super::landlock::is_of_files;
 use super::prepared::Prepared;
+use super::standby::Seen;
 use crate::profile::{Access, Bind, LinkRule, Right};
 use crate::sys::{self, MountFlags};
 
@@ -48,12 +49,18 @@ pub(super) struct Sources {
 
 /// Opens everything that `prepared` binds, and its device nodes.
 ///
-/// With `maps` (under root), what is granted appears as owned by the program's own user.
-pub(super) fn open_all(prepared: &Prepared, maps: Option<&mut OwnerMaps>) -> Result<Vec<Source>, Failure> {
+/// With `maps` (under root), what is granted appears as owned by the program's own user. With `seen`, each must be what was
+/// seen there before.
+pub(super) fn open_all(
+    prepared: &Prepared,
+    seen: Option<&Seen>,
+    maps: Option<&mut OwnerMaps>,
+) -> Result<Vec<Source>, Failure> {
     let mut maps = maps;
     let mut sources = Vec::new();
-    for bind in &prepared.profile().binds {
-        if let Some(source) = open_bind(prepared, bind, maps.as_deref_mut())
+    for (number, bind) in prepared.profile().binds.iter().enumerate() {
+        let expected = |stat: Option<&Stat>| seen.is_none_or(|seen| seen.holds(number, stat));
+        if let Some(source) = open_bind(prepared, bind, expected, maps.as_deref_mut())
             .map_err(|errno| Failure::new(Stage::Sources, errno, bind.source.display().to_string()))?
         {
             sources.push(source);
@@ -75,11 +82,20 @@ fn open_path(path: &Path) -> Result<(OwnedFd, Stat), Errno> {
     Ok((fd, stat))
 }
 
-fn open_bind(prepared: &Prepared, bind: &Bind, maps: Option<&mut OwnerMaps>) -> Result<Option<Source>, Errno> {
-    let (fd, stat) = match open_path(&bind.source) {
-        Err(Errno::NOENT | Errno::ACCESS) if bind.optional => return Ok(None),
-        other => other?,
+fn open_bind(
+    prepared: &Prepared,
+    bind: &Bind,
+    expected: impl Fn(Option<&Stat>) -> bool,
+    maps: Option<&mut OwnerMaps>,
+) -> Result<Option<Source>, Errno> {
+    let opened = match open_path(&bind.source) {
+        Err(Errno::NOENT | Errno::ACCESS) if bind.optional => None,
+        other => Some(other?),
     };
+    if !expected(opened.as_ref().map(|(_, stat)| stat)) {
+        return Err(Errno::STALE);
+    }
+    let Some((fd, stat)) = opened else { return Ok(None) };
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind == FileType::Symlink {
         if bind.link == LinkRule::Refuse {

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal};
 use super::child;
 use super::failure::{Message, StartFailed};
 use super::prepared::Prepared;
-use super::spare::Spare;
+use super::standby::{Init, Seen, Standby};
 use crate::profile::Layer;
 use crate::report::LayerReport;
 use crate::sys::{self, Forked};
@@ -91,24 +91,31 @@ impl Prepared {
     /// # Errors
     /// [`StartFailed`]; then nothing of the program has run, and no process of it is left.
     pub fn start(&self, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
-        self.start_in(None, streams)
+        self.begin(None)?.go(self, streams)
     }
 
-    /// As [`Prepared::start`], in namespaces that were made before, where they are what this profile makes.
+    /// Begins to apply the profile in a new process, for a launch to come. What goes wrong there shows in that
+    /// [`Standby::fits`] no launch.
+    ///
+    /// The calling process must have one thread.
     ///
     /// # Errors
-    /// As [`Prepared::start`].
-    pub fn start_in(&self, spare: Option<&Spare>, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
-        let spare = spare.filter(|spare| spare.suits(self));
+    /// [`StartFailed`] when there is no process.
+    pub(crate) fn ahead(&self) -> Result<Standby, StartFailed> {
+        self.begin(Some(Seen::look(self.profile())))
+    }
+
+    fn begin(&self, seen: Option<Seen>) -> Result<Standby, StartFailed> {
         let host = |what| move |source| StartFailed::Host { what, source };
         let (status, their_status) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(host("cannot make the status socket"))?;
         let (exit, their_exit) = pipe_with(PipeFlags::CLOEXEC).map_err(host("cannot make the exit pipe"))?;
         let (ready, their_ready) = pipe_with(PipeFlags::CLOEXEC).map_err(host("cannot make the ready pipe"))?;
+        // The streams come later, see `standby`.
         let handed = [
-            streams.stdin,
-            streams.stdout,
-            streams.stderr,
+            None,
+            None,
+            None,
             Some(their_status.as_fd()),
             Some(their_exit.as_fd()),
             Some(their_ready.as_fd()),
@@ -120,37 +127,52 @@ impl Prepared {
         let namespaces = sys::namespaces(self.profile(), |layer| self.wants(layer));
         // Root makes only the pid namespace here: its sources are opened before it gives up its identity.
         let now = if self.as_root() { namespaces & libc::CLONE_NEWPID } else { namespaces };
-        let init = match sys::clone_process(now) {
+        match sys::clone_process(now) {
             Ok(Forked::Child) => {
                 // A panic must not unwind into the launching half's code in a second process.
-                let status = std::panic::catch_unwind(AssertUnwindSafe(|| child::run(self, &handed, spare)));
+                let status = std::panic::catch_unwind(AssertUnwindSafe(|| child::run(self, &handed, seen.as_ref())));
                 sys::exit_now(status.unwrap_or(126))
             }
-            Ok(Forked::Parent(pid)) => pid,
+            Ok(Forked::Parent(pid)) => Ok(Standby { init: Init::new(pid)?, status, exit, ready, seen }),
             Err(errno) => {
                 let what = "making the process and its namespaces".to_owned();
-                return Err(super::failure::Failure::new(super::Stage::Fork, errno, what).into());
+                Err(super::failure::Failure::new(super::Stage::Fork, errno, what).into())
             }
-        };
-        drop((their_status, their_exit, their_ready));
-        match self.settle(&status, &ready) {
-            Ok((report, egress)) => Ok(Enforced { init, exit, egress, report }),
+        }
+    }
+}
+
+impl Standby {
+    /// Has the program executed, in the sandbox that was made of `prepared`.
+    ///
+    /// # Errors
+    /// [`StartFailed`]; then nothing of the program has run, and no process of it is left.
+    pub(crate) fn go(mut self, prepared: &Prepared, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
+        // When it has failed already nobody hears this; why it failed can be read all the same.
+        let _ = self.hand_over(streams);
+        match self.settle(prepared) {
+            Ok((report, egress)) => {
+                let Self { init, exit, .. } = self;
+                Ok(Enforced { init: init.release(), exit, egress, report })
+            }
             Err(failed) => {
-                let _ = sys::kill_process(init, Signal::KILL);
-                let wait = sys::wait_for(init).unwrap_or(0);
+                let wait = self.init.end();
                 Err(if let StartFailed::Died(_) = failed { StartFailed::Died(wait) } else { failed })
             }
         }
     }
 
     /// Waits until the program executes, and reads what the confined half said meanwhile.
-    fn settle(&self, status: &OwnedFd, ready: &OwnedFd) -> Result<(LayerReport, Option<OwnedFd>), StartFailed> {
-        await_end(ready)?;
+    fn settle(&self, prepared: &Prepared) -> Result<(LayerReport, Option<OwnedFd>), StartFailed> {
+        await_end(&self.ready)?;
         let (mut report, mut egress) = (None, None);
         let mut buffer = vec![0; 16 * 1024];
-        while readable(status) {
-            let (length, fds) = sys::receive_with_fds(status.as_fd(), &mut buffer)
-                .map_err(|source| StartFailed::Host { what: "cannot read the status socket", source })?;
+        while readable(&self.status) {
+            let (length, fds) = match sys::receive_with_fds(self.status.as_fd(), &mut buffer) {
+                // It ended before it took the streams. The kernel says so once, before what it had said itself.
+                Err(Errno::CONNRESET) => continue,
+                other => other.map_err(|source| StartFailed::Host { what: "cannot read the status socket", source })?,
+            };
             if length == 0 {
                 break;
             }
@@ -163,7 +185,7 @@ impl Prepared {
             }
         }
         let report = report.ok_or(StartFailed::Died(0))?;
-        let required = self.required();
+        let required = prepared.required();
         let missing: BTreeSet<Layer> = report.missing(&required).union(&report.unproven(&required)).copied().collect();
         if !missing.is_empty() {
             return Err(StartFailed::LayerMissing(missing));

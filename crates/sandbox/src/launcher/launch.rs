@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use sigil_types::{Code, Digest, LaunchId, PluginName, Timestamp, WorkspaceId};
 
 use super::wire::{LaunchRequest, Refusal, Started};
 use super::{LauncherConfig, refusal};
-use crate::confine::{Enforced, Pin, Prepared, Spare, Streams};
+use crate::confine::{Enforced, Pin, Prepared, Standby, Streams};
 use crate::profile::{self, Compiled, NeverGrant, Site};
 use crate::receipt::{Launch, LaunchReceipt};
 use crate::tree;
@@ -27,18 +28,71 @@ pub(super) struct Running {
     /// The private folder of a go-plugin program, to be removed when it has ended.
     pub(super) private: Option<PathBuf>,
     pub(super) fds: Vec<OwnedFd>,
+    /// What it was launched from, if the same may be launched again.
+    pub(super) again: Option<Rc<Ready>>,
 }
 
 /// A launch as far as it can be prepared before the request: a compiled and checked profile.
 ///
 /// Nothing in it depends on what may have changed since: the tree is hashed and the manifest compared at every launch, and
 /// a new policy empties the cache.
-struct Ready {
+pub(super) struct Ready {
     key: Digest,
     pin: Pin,
     compiled: Compiled,
     prepared: Prepared,
 }
+
+/// The sandbox that is made ready before anybody asks for it: for what was launched last.
+#[derive(Default)]
+pub(super) enum Next {
+    /// There is nothing to make ready.
+    #[default]
+    None,
+    /// What it is to be made from.
+    Wanted(Rc<Ready>),
+    /// It stands ready, until then. A sandbox that is not used for long would only keep what it has opened.
+    Stands(Rc<Ready>, Standby, Instant),
+}
+
+/// How long a sandbox stands ready.
+const STANDS: Duration = Duration::from_secs(60);
+
+impl Next {
+    /// Makes it ready, or ends it when its time is over.
+    pub(super) fn advance(&mut self) {
+        *self = match std::mem::take(self) {
+            // A failure is not one: the next launch makes its own and says what is wrong.
+            Self::Wanted(ready) => match ready.prepared.ahead() {
+                Ok(standby) => Self::Stands(ready, standby, Instant::now() + STANDS),
+                Err(_) => Self::None,
+            },
+            Self::Stands(ready, standby, until) if Instant::now() < until => Self::Stands(ready, standby, until),
+            Self::None | Self::Stands(..) => Self::None,
+        };
+    }
+
+    /// How long until [`Next::advance`] has something to do, when nothing else happens.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Wanted(_) => Some(QUIET),
+            Self::Stands(_, _, until) => Some(until.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Takes it for a launch from `ready`, if it was made for that.
+    fn take(&mut self, ready: &Rc<Ready>) -> Option<Standby> {
+        match std::mem::take(self) {
+            Self::Stands(of, standby, _) if Rc::ptr_eq(&of, ready) && standby.fits(&ready.prepared) => Some(standby),
+            Self::Stands(..) | Self::Wanted(_) | Self::None => None,
+        }
+    }
+}
+
+/// How long nothing must have happened before the launcher works ahead: what it has just started needs the processor, and
+/// what has just been asked for may be followed by more.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// The last prepared launches under the policy in force.
 #[derive(Default)]
@@ -80,7 +134,7 @@ pub(super) fn launch(
     cache: &mut Cache,
     now: Timestamp,
     request: &LaunchRequest,
-    spare: Option<&Spare>,
+    next: &mut Next,
     sign: impl FnOnce(&Launch) -> Result<LaunchReceipt, String>,
 ) -> Result<Running, Refusal> {
     verify_policy(policy, now, request)?;
@@ -105,7 +159,9 @@ pub(super) fn launch(
             ready
         }
     };
-    let (enforced, fds) = start(&ready.prepared, private.as_ref(), spare).inspect_err(|_| remove(private.as_ref()))?;
+    let standby = next.take(&ready);
+    let (enforced, fds) =
+        start(&ready.prepared, private.as_ref(), standby).inspect_err(|_| remove(private.as_ref()))?;
     let launch = Launch {
         id,
         at: now,
@@ -137,7 +193,8 @@ pub(super) fn launch(
         egress: ready.compiled.egress.clone(),
         private: private.is_some(),
     };
-    Ok(Running { started, enforced, private, fds })
+    let again = private.is_none().then_some(ready);
+    Ok(Running { started, enforced, private, fds, again })
 }
 
 /// Compiles the profile of a verified plugin and checks it.
@@ -285,7 +342,7 @@ fn host_failed(what: &'static str, source: Errno) -> Refusal {
 fn start(
     prepared: &Prepared,
     private: Option<&PathBuf>,
-    spare: Option<&Spare>,
+    standby: Option<Standby>,
 ) -> Result<(Enforced, Vec<OwnedFd>), Refusal> {
     let failed = |what| move |errno| host_failed(what, errno);
     let (ours, theirs) = match private {
@@ -303,7 +360,11 @@ fn start(
     let (err, their_err) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
     let streams =
         Streams { stdin: Some(theirs.as_fd()), stdout: Some(their_out.as_fd()), stderr: Some(their_err.as_fd()) };
-    let mut enforced = prepared.start_in(spare, &streams).map_err(|error| refusal(error.code(), error))?;
+    let started = match standby {
+        Some(standby) => standby.go(prepared, &streams),
+        None => prepared.start(&streams),
+    };
+    let mut enforced = started.map_err(|error| refusal(error.code(), error))?;
     let exit = duplicate(enforced.exit.as_fd());
     let egress = enforced.egress.take();
     let exit = match exit {

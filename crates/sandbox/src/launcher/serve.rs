@@ -3,18 +3,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use sigil_audit::{HeadToSign, SignRefused, witness};
 use sigil_policy::{Bundle, Verified};
 use sigil_types::{Clock, Code, LaunchId, SystemClock, Timestamp};
 
-use super::launch::{self, Cache, Running};
+use super::launch::{self, Cache, Next, Running};
 use super::state::State;
 use super::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Status};
 use super::{LauncherConfig, refusal};
-use crate::confine::Spare;
 use crate::receipt::LaunchReceipt;
 use crate::sys;
 
@@ -32,10 +31,7 @@ pub(super) struct Server {
     state: State,
     policy: Option<Bundle<Verified>>,
     cache: Cache,
-    /// Namespaces for the next launch.
-    spare: Option<Spare>,
-    /// Those of the last one, whether it succeeded or not: none is used twice.
-    used: Option<Spare>,
+    next: Next,
     children: Vec<Child>,
     /// The latest moment that was seen: time never runs backwards here, whatever the clock does.
     latest: Timestamp,
@@ -44,16 +40,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(config: LauncherConfig, state: State) -> Self {
         let latest = Timestamp::from_millis(0);
-        Self {
-            config,
-            state,
-            policy: None,
-            cache: Cache::default(),
-            spare: None,
-            used: None,
-            children: Vec::new(),
-            latest,
-        }
+        Self { config, state, policy: None, cache: Cache::default(), next: Next::None, children: Vec::new(), latest }
     }
 
     /// Serves until the gateway is gone or says something that no gateway says; then everything that was started dies.
@@ -77,8 +64,13 @@ impl Server {
     fn step(&mut self, socket: &OwnedFd) -> Result<(), FrameFailed> {
         let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
         fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        let wait = self.next.wait().and_then(|wait| Timespec::try_from(wait).ok());
+        match poll(&mut fds, wait.as_ref()) {
             Err(Errno::INTR) => return Ok(()),
+            Ok(0) => {
+                self.next.advance();
+                return Ok(());
+            }
             other => other?,
         };
         let asked = fds.first().is_some_and(|fd| !fd.revents().is_empty());
@@ -100,13 +92,6 @@ impl Server {
         };
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         wire::send(socket.as_fd(), &reply, &borrowed)?;
-        drop(fds);
-        // Nobody waits now.
-        self.used = None;
-        if self.spare.is_none() && self.policy.is_some() {
-            // A failure is not one: the next launch makes its own and says what is wrong.
-            self.spare = Spare::make().ok().flatten();
-        }
         Ok(())
     }
 
@@ -140,6 +125,7 @@ impl Server {
         self.state.raise_floor(bundle.version()).map_err(|error| refusal(error.code(), error))?;
         let reply = Reply::PolicySet { version: bundle.version(), digest: bundle.digest() };
         self.cache.clear();
+        self.next = Next::None;
         self.policy = Some(bundle);
         Ok(reply)
     }
@@ -161,9 +147,9 @@ impl Server {
             let key = self.state.receipt_key()?;
             LaunchReceipt::sign(launch, &key).map_err(|error| error.to_string())
         };
-        self.used = self.spare.take();
-        let Running { started, enforced, private, fds } =
-            launch::launch(&self.config, policy, &mut self.cache, now, request, self.used.as_ref(), sign)?;
+        let Running { started, enforced, private, fds, again } =
+            launch::launch(&self.config, policy, &mut self.cache, now, request, &mut self.next, sign)?;
+        self.next = again.map_or(Next::None, Next::Wanted);
         let pidfd = match pidfd_open(enforced.init, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(errno) => {

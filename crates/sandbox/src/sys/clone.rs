@@ -51,21 +51,52 @@ pub(crate) fn clone_process(namespaces: libc::c_int) -> Result<Forked, Errno> {
 /// # Errors
 /// As [`fork_process`].
 pub(crate) fn vfork_process(child: &mut dyn FnMut() -> i32) -> Result<Pid, Errno> {
-    const STACK: usize = 256 * 1024;
     extern "C" fn enter(argument: *mut libc::c_void) -> libc::c_int {
         // SAFETY: `argument` is the pointer to the fat reference below, which outlives the child: the parent sleeps.
         let child = unsafe { &mut *argument.cast::<&mut dyn FnMut() -> i32>() };
         child()
     }
-    let mut stack = vec![0_u128; STACK / 16];
-    let top = stack.as_mut_ptr_range().end;
+    let stack = Stack::new()?;
+    let top = stack.top();
     let mut child = child;
     let argument: *mut libc::c_void = std::ptr::from_mut(&mut child).cast();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack is ours, 16-byte aligned, and lives until after the call, which returns only when the child
+    // SAFETY: the stack is ours, page-aligned, and lives until after the call, which returns only when the child
     // has executed or exited. The child touches memory only while this, the only other thread, sleeps in the kernel.
-    let pid = unsafe { libc::clone(enter, top.cast(), flags, argument) };
+    let pid = unsafe { libc::clone(enter, top, flags, argument) };
     if pid == -1 { Err(last_errno()) } else { Pid::from_raw(pid).ok_or(Errno::INVAL) }
+}
+
+/// The stack of a process that borrows this one's memory: pages that exist only once they are touched, above one that
+/// may not be.
+struct Stack(*mut libc::c_void);
+
+impl Stack {
+    const BYTES: usize = 256 * 1024;
+    const GUARD: usize = 4096;
+
+    fn new() -> Result<Self, Errno> {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new anonymous mapping, at an address that the kernel chooses.
+        let bottom = unsafe { mmap_anonymous(std::ptr::null_mut(), Self::BYTES, protection, MapFlags::PRIVATE) }?;
+        let stack = Self(bottom);
+        // SAFETY: the lowest page of that mapping, which nothing uses.
+        unsafe { mprotect(bottom, Self::GUARD, MprotectFlags::empty()) }?;
+        Ok(stack)
+    }
+
+    const fn top(&self) -> *mut libc::c_void {
+        // SAFETY: one past the end of the mapping.
+        unsafe { self.0.byte_add(Self::BYTES) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and the process that ran on it has executed or exited.
+        let _ = unsafe { rustix::mm::munmap(self.0, Self::BYTES) };
+    }
 }
 
 /// Ends the process at once: no destructors, no exit handlers, no flushing of what the parent buffered.

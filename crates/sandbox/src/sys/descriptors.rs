@@ -48,12 +48,14 @@ pub(crate) fn arrange_fds(wanted: &[Option<BorrowedFd<'_>>]) -> Result<(), Errno
     close_range(u32::try_from(wanted.len()).map_err(|_| Errno::MFILE)?, u32::MAX, 0)
 }
 
-/// Closes every descriptor.
+/// Puts `fd` in the place of the standard stream `number`, where it survives an execve(2).
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.9.
-pub(crate) fn close_all() -> Result<(), Errno> {
-    close_range(0, u32::MAX, 0)
+/// `EBADF` when `number` is none.
+pub(crate) fn replace_stream(number: usize, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stream = RawFd::try_from(number).ok().filter(|number| (0..3).contains(number)).ok_or(Errno::BADF)?;
+    // SAFETY: takes numbers only; a standard stream is replaced, not taken away.
+    check(i64::from(unsafe { libc::dup2(fd.as_raw_fd(), stream) })).map(drop)
 }
 
 /// Closes every descriptor but `kept`.

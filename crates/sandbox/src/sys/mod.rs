@@ -18,15 +18,16 @@ mod wiped;
 
 pub(crate) use clone::{Forked, clone_process, exit_now, fork_process, vfork_process};
 pub(crate) use descriptors::{
-    arrange_fds, close_all, close_all_but, close_from_on_exec, close_others, fixed_fd, receive_with_fds, send_with_fds,
+    arrange_fds, close_all_but, close_from_on_exec, close_others, fixed_fd, receive_with_fds, replace_stream,
+    send_with_fds,
 };
 pub(crate) use exec::{ExecImage, exec_fd, exec_path};
 pub(crate) use mount::{MountFlags, set_mount_flags, set_mount_id_map};
-pub(crate) use namespaces::{is_filtered, join, landlock_abi, namespaces, unshare};
+pub(crate) use namespaces::{is_filtered, landlock_abi, namespaces, unshare};
 pub(crate) use net::{listen_loopback, loopback_up};
 pub(crate) use privileges::{drop_all_privileges, privileges, set_ids, thread_count};
 pub(crate) use signals::{
     block_forwarded_signals, block_signals, forward_and_reap, forward_until_exit, kill_all_others, kill_process,
-    peer_gone, reset_signals, sleep_for_ever, wait_any, wait_for,
+    peer_gone, reset_signals, wait_any, wait_for,
 };
 pub(crate) use wiped::WipedOnFork;

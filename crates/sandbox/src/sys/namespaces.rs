@@ -1,7 +1,5 @@
 //! Namespaces, and what the kernel says about its other means.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-
 use rustix::io::Errno;
 
 use super::clone::{check, last_errno};
@@ -31,15 +29,6 @@ pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the flags are those of namespaces only: no memory or descriptor table that another thread uses is
     // touched, and callers have one thread.
     check(i64::from(unsafe { libc::unshare(flags) })).map(drop)
-}
-
-/// Joins the `namespaces` of the process behind `pidfd` (setns(2), from Linux 5.8 on with a pidfd).
-///
-/// # Errors
-/// `EPERM` without the right to; `ESRCH` when it is gone.
-pub(crate) fn join(pidfd: BorrowedFd<'_>, namespaces: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: takes numbers only, and none of the namespaces touches memory or descriptors.
-    check(i64::from(unsafe { libc::setns(pidfd.as_raw_fd(), namespaces) })).map(drop)
 }
 
 /// Whether a call that no profile allows fails with `errno`, as the filter makes it: kcmp(2) of this process with

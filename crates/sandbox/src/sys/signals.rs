@@ -66,14 +66,6 @@ pub(crate) fn forward_and_reap(child: Pid) -> Result<i32, Errno> {
     }
 }
 
-/// Sleeps until a signal ends the process.
-pub(crate) fn sleep_for_ever() -> ! {
-    loop {
-        // SAFETY: pause(2) has no arguments.
-        unsafe { libc::pause() };
-    }
-}
-
 /// Kills every other process of the pid namespace whose init this process is. Does nothing in any other process: there it
 /// would kill everything of its user.
 pub(crate) fn kill_all_others() {

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("orphans_are_reaped_and_end_with_the_program", orphans),
     ("when_the_gateway_dies_everything_dies", gateway_death),
     ("granted_folders_and_only_they_are_there", granted_folders),
+    ("a_sandbox_that_stands_ready_is_used_once_and_never_when_stale", standby),
     ("the_egress_listener_is_inside_and_handed_out", egress),
     ("a_go_plugin_gets_a_private_folder", go_plugin),
     ("the_status_names_what_runs", status),
@@ -120,7 +121,7 @@ fn orphans() {
 }
 
 fn gone(pid: i32) -> impl FnOnce() {
-    // A holder of spare namespaces may have been used up and be gone already.
+    // A sandbox that stood ready may be gone already.
     let pidfd = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty());
     move || {
         let Ok(pidfd) = pidfd else { return };
@@ -201,6 +202,69 @@ fn granted_folders() {
     let owner = std::fs::metadata(&write).expect("the folder").uid();
     assert_eq!(std::fs::metadata(write.join("c")).expect("the file").uid(), owner, "what it writes is the owner's");
     assert!(!read.join("d").exists() && !write.join(".git/hooks/h").exists());
+}
+
+/// The children of the launcher.
+fn children(world: &World) -> Vec<i32> {
+    let launcher = world.launcher.as_ref().expect("a launcher").pid();
+    let text = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).expect("its children");
+    text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+/// The init of the sandbox that stands ready, once nothing else is left; not `used`, which may be there still.
+fn stands_ready(world: &World, used: i32) -> i32 {
+    loop {
+        if let [only] = children(world)[..]
+            && only != used
+        {
+            return only;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn standby() {
+    let ask = "    filesystem:\n      - param: docs\n        access: read\n        reason: For a test.\n";
+    let mut world = World::unstarted(&manifest(ask), "true");
+    let granted = world.path("granted");
+    world::write(&granted.join("a"), "first\n");
+    // It lives until its standard input ends, which is the socket.
+    world.tree = world.install(&world.manifest, &format!("cat {}/a; cat", granted.display()));
+    world.start();
+    let (tree, path) = (world.tree, granted.to_str().expect("text").to_owned());
+    let endorse = move |ceilings: &mut sigil_policy::Ceilings| {
+        let toml = format!("trees = [\"{tree}\"]\n[[folders.docs]]\npath = \"{path}\"\naccess = \"read\"\n");
+        ceilings.plugins.insert("probe".parse().expect("a name"), toml::from_str(&toml).expect("a grant"));
+    };
+    world.set_policy(1, &endorse).expect("accepted");
+    // What it prints, and the init of its sandbox.
+    let run = |world: &World| {
+        let launched = world.launch();
+        let init = children(world).first().copied().expect("it runs");
+        drop(launched.rpc);
+        (world::read_all(launched.stdout), init)
+    };
+    let (printed, first) = run(&world);
+    assert_eq!(printed, "first\n");
+    let ready = stands_ready(&world, first);
+    assert_eq!(run(&world), ("first\n".to_owned(), ready));
+    let next = stands_ready(&world, ready);
+
+    // Another folder at the granted path: what was opened before is not what is granted now.
+    std::fs::rename(&granted, world.path("before")).expect("moved");
+    std::fs::create_dir(&granted).expect("a folder");
+    world::write(&granted.join("a"), "second\n");
+    let ended = gone(next);
+    let (printed, other) = run(&world);
+    assert_eq!(printed, "second\n");
+    assert_ne!(other, next);
+    ended();
+
+    // Another policy: nothing that was made under the one before is used.
+    let ended = gone(stands_ready(&world, other));
+    world.set_policy(2, &endorse).expect("accepted");
+    ended();
+    assert!(children(&world).is_empty());
 }
 
 fn egress() {
