@@ -8,6 +8,7 @@
 
 mod backoff;
 mod definitions;
+mod follow;
 mod host;
 mod instance;
 mod keeper;

@@ -21,11 +21,12 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
 
 use crate::definitions::{Definitions, DefinitionsRefused, said};
+use crate::follow;
 use crate::instance::Shared;
-use crate::logs::{Lines, LogStream};
+use crate::logs::LogStream;
 use crate::record;
 use crate::rpc::{Client, Connection, Dialect, RpcFailed};
-use crate::transport::handshake::{self, Handshake};
+use crate::transport::handshake::Handshake;
 use crate::transport::{self, ConnectFailed};
 
 /// How long a plugin may take from its launch to its handshake, and for each of the first two calls.
@@ -210,14 +211,14 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
     let spec = trusted.spec();
     let egress =
         egress.map(|listener| shared.parts.proxy.serve(listener, identity(shared, egress_rules))).transpose()?;
-    tokio::spawn(follow(Arc::clone(shared), receiver(stderr)?, LogStream::Stderr, None));
+    tokio::spawn(follow::pipe(Arc::clone(shared), receiver(stderr)?, LogStream::Stderr, None));
     let (said_first, first_line) = oneshot::channel();
     let app = match &spec.execution.transport {
         Transport::Sdk => None,
         Transport::GoPlugin(go) => Some(go.protocol),
     };
     let first = app.map(|_| said_first);
-    tokio::spawn(follow(Arc::clone(shared), receiver(stdout)?, LogStream::Stdout, first));
+    tokio::spawn(follow::pipe(Arc::clone(shared), receiver(stdout)?, LogStream::Stdout, first));
     let (stream, dialect) = match (rpc, app) {
         (Rpc::Socket(rpc), None) => (transport::inherited(rpc)?, Dialect::Sdk),
         (Rpc::Private(folder), Some(app)) => {
@@ -231,6 +232,11 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
     };
     let speech = |step| move |error: RpcFailed| StartFailed::Speech { step, why: error.to_string() };
     let (client, connection) = Client::connect(stream, dialect).await.map_err(speech("connect"))?;
+    if dialect == Dialect::GoPlugin {
+        // From the beginning: go-plugin keeps no more than a pipe holds, and a plugin that prints more waits for its
+        // reader.
+        tokio::spawn(follow::stdio(Arc::clone(shared), client.clone()));
+    }
     let request = InitRequest {
         protocol: PROTOCOL,
         config_json: shared.plugin.config.to_string(),
@@ -275,46 +281,5 @@ fn identity(shared: &Shared, rules: sigil_sandbox::profile::Egress) -> Identity 
         workspace: Some(shared.record.workspace.clone()),
         rules: rules.hosts.into_iter().map(rule).collect(),
         local: rules.local.into_iter().collect(),
-    }
-}
-
-/// Reads a stream of the plugin to its end. With `first`, its first line is the handshake and goes there.
-async fn follow(
-    shared: Arc<Shared>,
-    mut stream: pipe::Receiver,
-    kind: LogStream,
-    mut first: Option<oneshot::Sender<String>>,
-) {
-    let mut buffer = vec![0; 16 * 1024];
-    let mut lines = Lines::default();
-    let mut head = Vec::new();
-    while let Ok(count) = stream.read(&mut buffer).await {
-        let mut bytes = buffer.get(..count).unwrap_or_default();
-        if count == 0 {
-            break;
-        }
-        if let Some(waiting) = first.take() {
-            head.extend_from_slice(bytes);
-            match head.iter().position(|byte| *byte == b'\n') {
-                Some(end) => {
-                    let (line, rest) = head.split_at(end);
-                    // Nobody waits any more when the start was given up.
-                    let _ = waiting.send(String::from_utf8_lossy(line).into_owned());
-                    bytes = rest;
-                }
-                // Longer than any handshake: as good as a malformed one.
-                None if head.len() > handshake::MAX_LINE => drop(waiting.send(String::new())),
-                None => {
-                    first = Some(waiting);
-                    continue;
-                }
-            }
-        }
-        for line in lines.push(bytes) {
-            shared.logs.push(shared.parts.clock.now(), kind, line);
-        }
-    }
-    if let Some(line) = lines.finish() {
-        shared.logs.push(shared.parts.clock.now(), kind, line);
     }
 }

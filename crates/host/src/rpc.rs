@@ -3,12 +3,14 @@
 
 mod call;
 mod channel;
+mod stdio;
 
 use std::time::Duration;
 
 use sigil_proto::MAX_MESSAGE;
 use sigil_proto::goplugin::Empty;
 use sigil_proto::goplugin::grpc_controller_client::GrpcControllerClient;
+use sigil_proto::goplugin::grpc_stdio_client::GrpcStdioClient;
 use sigil_proto::health::HealthCheckRequest;
 use sigil_proto::health::health_check_response::ServingStatus;
 use sigil_proto::health::health_client::HealthClient;
@@ -76,6 +78,7 @@ pub(crate) struct Client {
     tools: ToolPluginClient<Channel>,
     controller: GrpcControllerClient<Channel>,
     health: HealthClient<Channel>,
+    stdio: GrpcStdioClient<Channel>,
 }
 
 impl Client {
@@ -87,8 +90,9 @@ impl Client {
         let tools =
             ToolPluginClient::with_origin(channel.clone(), origin.clone()).max_decoding_message_size(MAX_MESSAGE);
         let controller = GrpcControllerClient::with_origin(channel.clone(), origin.clone());
-        let health = HealthClient::with_origin(channel, origin);
-        Ok((Self { dialect, plugin, tools, controller, health }, connection))
+        let health = HealthClient::with_origin(channel.clone(), origin.clone());
+        let stdio = GrpcStdioClient::with_origin(channel, origin).max_decoding_message_size(stdio::MAX_PIECE);
+        Ok((Self { dialect, plugin, tools, controller, health, stdio }, connection))
     }
 
     pub(crate) async fn init(&self, request: InitRequest, time: Duration) -> Result<InitResponse, RpcFailed> {

@@ -1,6 +1,7 @@
 //! How the host and a launched plugin find each other: the inherited socket, or go-plugin's handshake.
 
 pub mod handshake;
+pub mod peer;
 
 use std::fs::File;
 use std::io;
@@ -12,6 +13,7 @@ use sigil_types::Code;
 use tokio::net::UnixStream;
 
 use handshake::{Handshake, HandshakeRefused};
+use peer::PeerRefused;
 
 /// Why there is no connection to a plugin that was launched.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub enum ConnectFailed {
     /// The handshake is not one that Sigil accepts.
     #[error("the plugin's handshake is refused: {0}")]
     Handshake(#[from] HandshakeRefused),
+    /// Somebody else serves on its socket.
+    #[error(transparent)]
+    Peer(#[from] PeerRefused),
     /// It said nothing in time.
     #[error("the plugin said no handshake within {0:?}")]
     Silent(Duration),
@@ -40,6 +45,7 @@ impl ConnectFailed {
         match self {
             Self::Missing(_) | Self::Socket(_) => const { Code::new("host.plugin.connect.socket") },
             Self::Handshake(refused) => refused.code(),
+            Self::Peer(refused) => refused.code(),
             Self::Silent(_) => const { Code::new("host.plugin.connect.timeout") },
             Self::Ended => const { Code::new("host.plugin.connect.ended") },
         }
@@ -55,9 +61,16 @@ pub(crate) fn inherited(rpc: OwnedFd) -> Result<UnixStream, ConnectFailed> {
 
 /// Connects to the socket that a go-plugin program named in its handshake.
 ///
-/// Of the address only the last name is used: it is opened in `folder`, the folder of this launch that the program sees as
-/// its `/tmp`, beneath it and through no symbolic link, and must be a socket.
+/// Of the address only the last name is used: it is opened in `folder`, the folder of this launch that the program sees
+/// as its `/tmp`, beneath it and through no symbolic link, and must be a socket. Who serves there is checked before
+/// anything is sent, see [`peer::check`].
 pub(crate) async fn named(folder: &OwnedFd, handshake: &Handshake) -> Result<UnixStream, ConnectFailed> {
+    let stream = open(folder, handshake).await?;
+    peer::check(&stream, folder)?;
+    Ok(stream)
+}
+
+async fn open(folder: &OwnedFd, handshake: &Handshake) -> Result<UnixStream, ConnectFailed> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = openat2(folder, handshake.socket(), flags, Mode::empty(), how).map_err(io::Error::from)?;
@@ -77,7 +90,7 @@ mod tests {
 
     async fn connect(folder: &std::path::Path, name: &str) -> Result<UnixStream, ConnectFailed> {
         let handshake = Handshake::parse(&format!("1|1|unix|/tmp/{name}|grpc|"), 1)?;
-        named(&File::open(folder).expect("opened").into(), &handshake).await
+        open(&File::open(folder).expect("opened").into(), &handshake).await
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! The second transport: a program that speaks go-plugin's handshake and serves on its own Unix socket.
 //!
 //! The program is this very test, started with another argument: it behaves as go-plugin's server does (cookie, line on
-//! standard output, health service named `plugin`, a controller that stops before it answers).
+//! standard output, health service named `plugin`, a controller that stops before it answers, a stream of its output).
+//! The library itself is spoken to in `real_go_plugin`; here is what it would never do.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
-use sigil_proto::goplugin::Empty;
+use sigil_host::{Instance, LogStream};
 use sigil_proto::goplugin::grpc_controller_server::{GrpcController, GrpcControllerServer};
+use sigil_proto::goplugin::grpc_stdio_server::{GrpcStdio, GrpcStdioServer};
+use sigil_proto::goplugin::{Empty, StdioData};
 use sigil_proto::health::health_check_response::ServingStatus;
 use sigil_proto::health::health_server::{Health, HealthServer};
 use sigil_proto::health::{HealthCheckRequest, HealthCheckResponse};
@@ -27,6 +30,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_go_plugin_program_is_spoken_to_over_its_socket", speaks),
     ("a_go_plugin_address_that_leads_out_is_refused", leads_out),
     ("a_go_plugin_certificate_is_refused", certificate),
+    ("a_go_plugin_socket_that_somebody_else_serves_is_refused", foreign),
+    ("a_go_plugin_stream_of_output_is_bounded", floods),
 ];
 
 /// The argument that makes this program a plugin.
@@ -34,22 +39,30 @@ pub(crate) const AS_PLUGIN: &str = "as-go-plugin";
 
 const COOKIE: (&str, &str) = ("SIGIL_TEST_PLUGIN", "d602bf8f470bc67ca7faa0386276bbdd");
 
+/// The manifest of a go-plugin program `file` that is started with `arguments`.
+pub(crate) fn gopher(file: &str, arguments: &[&str]) -> String {
+    let command = [&[format!("bin/{file}").as_str()], arguments].concat().join(", ");
+    format!(
+        "manifest: 1\nname: gopher\nversion: 1.2.3\ntype: tool\nengine: '>=0.1'\nlicense: MIT\n\
+         description: For a test.\ncapabilities: [tool.gopher.*]\nexecution:\n  tier: process\n  \
+         transport: go-plugin\n  handshake: {{ cookie_key: {}, cookie_value: {}, protocol: 1 }}\n  \
+         command: [{command}]\n  sandbox: {{ profile: native }}\n",
+        COOKIE.0, COOKIE.1
+    )
+}
+
 fn own(how: &str) -> [(String, PathBuf); 1] {
     let program = std::env::current_exe().expect("this program");
     let file = program.file_name().expect("a name").to_str().expect("text");
-    let manifest = format!(
-        "manifest: 1\nname: gopher\nversion: 1.2.3\ntype: tool\nengine: '>=0.1'\nlicense: MIT\ndescription: For a test.\n\
-         capabilities: [tool.gopher.*]\nexecution:\n  tier: process\n  transport: go-plugin\n  handshake: {{ cookie_key: {}, \
-         cookie_value: {}, protocol: 1 }}\n  command: [bin/{file}, {AS_PLUGIN}, {how}]\n  sandbox: {{ profile: native }}\n",
-        COOKIE.0, COOKIE.1
-    );
-    [(manifest, program)]
+    [(gopher(file, &[AS_PLUGIN, how]), program)]
 }
 
 fn speaks() {
     world::run(&Wish { plugins: &[], own: &own("plain"), ceilings: PLAIN, demo: false }, async |world| {
         let instance = world.start("gopher").await;
         assert_eq!(world.ok("gopher.echo", json!({ "a": 1 })).await, r#"echo {"a":1}"#);
+        printed(&instance, LogStream::Stdout, "streamed to standard output").await;
+        printed(&instance, LogStream::Stderr, "streamed to standard error \u{fffd}[31m").await;
         let begin = std::time::Instant::now();
         instance.stop().await;
         assert_eq!(instance.status().state, "stopped");
@@ -57,6 +70,34 @@ fn speaks() {
         let (lines, _) = instance.logs().snapshot();
         assert!(lines.iter().any(|line| line.text == "after the handshake"), "{lines:?}");
         assert!(!lines.iter().any(|line| line.text.contains("|unix|")), "the handshake is no log line");
+        assert!(!lines.iter().any(|line| line.text.contains("nowhere")), "a stream that there is not");
+    });
+}
+
+/// Waits until the plugin's log has a line.
+pub(crate) async fn printed(instance: &Instance, stream: LogStream, text: &str) {
+    let begin = std::time::Instant::now();
+    loop {
+        let (lines, _) = instance.logs().snapshot();
+        if lines.iter().any(|line| line.stream == stream && line.text == text) {
+            return;
+        }
+        assert!(begin.elapsed().as_secs() < 10, "`{text}` is not in {lines:#?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+fn floods() {
+    world::run(&Wish { plugins: &[], own: &own("flood"), ceilings: PLAIN, demo: false }, async |world| {
+        let instance = world.start("gopher").await;
+        printed(&instance, LogStream::Stdout, "the last that is read").await;
+        let (lines, dropped) = instance.logs().snapshot();
+        assert!(dropped > 0 && lines.iter().map(|line| line.text.len()).sum::<usize>() <= 256 * 1024);
+        // A piece that is too large ends the stream, and nothing else.
+        assert_eq!(world.ok("gopher.echo", json!({})).await, "echo {}");
+        let (lines, _) = instance.logs().snapshot();
+        assert!(!lines.iter().any(|line| line.text.contains("too large")), "{lines:?}");
+        assert_eq!(instance.status().state, "running");
     });
 }
 
@@ -78,6 +119,27 @@ fn certificate() {
     assert_eq!(refused("certificate"), "host.handshake.feature.refused");
 }
 
+/// A process outside the sandbox makes a socket in the launch's folder, and the plugin names it as its own.
+fn foreign() {
+    world::run(&Wish { plugins: &[], own: &own("foreign"), ceilings: PLAIN, demo: false }, async |world| {
+        let run = world.folder.path().join("run");
+        let listener = tokio::spawn(async move {
+            loop {
+                if let Some(Ok(launch)) = std::fs::read_dir(&run).expect("the folder").next() {
+                    return tokio::net::UnixListener::bind(launch.path().join("foreign")).expect("bound");
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let refused = world.try_start("gopher").await.expect_err("refused");
+        assert_eq!(refused.code().as_str(), "host.plugin.connect.peer", "{refused}");
+        // What it was connected to was told nothing.
+        let (stream, _) = listener.await.expect("joined").accept().await.expect("accepted");
+        assert_eq!(stream.try_read(&mut [0; 1]).expect("its end"), 0);
+        world.nothing_runs().await;
+    });
+}
+
 /// Is the plugin.
 pub(crate) fn be_one() -> ExitCode {
     if std::env::var(COOKIE.0).as_deref() != Ok(COOKIE.1) {
@@ -93,6 +155,12 @@ pub(crate) fn be_one() -> ExitCode {
                 std::os::unix::fs::symlink("plugin4711", "/tmp/near").expect("linked");
                 "near"
             }
+            "foreign" => {
+                while !std::path::Path::new("/tmp/foreign").exists() {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                "foreign"
+            }
             _ => "plugin4711",
         };
         let certificate = if how == "certificate" { "MIICMTCC" } else { "" };
@@ -106,6 +174,7 @@ pub(crate) fn be_one() -> ExitCode {
             .add_service(ToolPluginServer::new(Gopher))
             .add_service(GrpcControllerServer::new(Gopher))
             .add_service(HealthServer::new(Gopher))
+            .add_service(GrpcStdioServer::new(Gopher))
             .serve_with_incoming(incoming)
             .await
             .expect("served");
@@ -156,6 +225,29 @@ impl ToolPlugin for Gopher {
 impl GrpcController for Gopher {
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
         std::process::exit(0)
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcStdio for Gopher {
+    type StreamStdioStream = futures_util::stream::BoxStream<'static, Result<StdioData, Status>>;
+
+    async fn stream_stdio(&self, _: Request<()>) -> Result<Response<Self::StreamStdioStream>, Status> {
+        let piece = |channel, data: &[u8]| Ok(StdioData { channel, data: data.to_vec() });
+        let pieces = if std::env::args().nth(2).as_deref() == Some("flood") {
+            let mut pieces = vec![piece(1, format!("{}\n", "x".repeat(1000)).as_bytes()); 600];
+            pieces.push(piece(1, b"the last that is read\n"));
+            pieces.push(piece(1, format!("too large {}\n", "x".repeat(100_000)).as_bytes()));
+            pieces
+        } else {
+            vec![
+                piece(1, b"streamed to st"),
+                piece(2, b"streamed to standard error \x1b[31m\r\n"),
+                piece(7, b"nowhere\n"),
+                piece(1, b"andard output\n"),
+            ]
+        };
+        Ok(Response::new(Box::pin(futures_util::stream::iter(pieces))))
     }
 }
 
