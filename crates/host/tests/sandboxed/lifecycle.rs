@@ -5,7 +5,7 @@ use sigil_host::Start;
 use sigil_types::Digest;
 
 use crate::harness::Test;
-use crate::world::{self, PLAIN, Wish, World, name, workspace};
+use crate::world::{self, PLAIN, Wish, name, workspace};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_killed_plugin_is_started_again", killed),
@@ -22,24 +22,13 @@ pub(crate) const TESTS: &[Test] = &[
 const FILES: Wish<'static> = Wish { plugins: &["files"], own: &[], ceilings: PLAIN, demo: false };
 const ADVERSARY: Wish<'static> = Wish { plugins: &["adversary"], own: &[], ceilings: PLAIN, demo: true };
 
-/// Waits until the log has an entry of `kind` for the `count`th time.
-async fn recorded(world: &World, kind: &str, count: usize) {
-    loop {
-        let size = world.audit.size();
-        if world.recorded().iter().filter(|found| *found == kind).count() >= count {
-            return;
-        }
-        world.audit.grown(size).await;
-    }
-}
-
 fn killed() {
     world::run(&FILES, async |world| {
         let instance = world.start("files").await;
         let first = instance.status().launch.expect("a launch");
         let launcher = world.launcher.client();
         tokio::task::spawn_blocking(move || launcher.kill(first)).await.expect("joined").expect("killed");
-        recorded(&world, "host.plugin.start.ready", 2).await;
+        world.recorded_times("host.plugin.start.ready", 2).await;
         // A call waits for a start that is under way.
         assert!(world.ok("files.list", json!({})).await.contains("no folder is granted"));
         let second = instance.status();
@@ -65,7 +54,7 @@ fn dies_in_a_call() {
         world.start("adversary").await;
         let failed = world.call("adversary.crash", json!({})).await.expect_err("it died");
         assert_eq!((failed.code.as_str(), failed.retryable), ("host.call.connection.lost", false));
-        recorded(&world, "host.plugin.start.ready", 2).await;
+        world.recorded_times("host.plugin.start.ready", 2).await;
         assert_eq!(world.ok("adversary.flood", json!({ "bytes": 3 })).await, "AAA");
     });
 }
@@ -75,9 +64,9 @@ fn crash_loop() {
         let instance = world.start("adversary").await;
         for end in 1..=6 {
             assert!(world.call("adversary.crash", json!({})).await.is_err());
-            recorded(&world, "host.plugin.process.ended", end).await;
+            world.recorded_times("host.plugin.process.ended", end).await;
         }
-        recorded(&world, "host.plugin.stop.done", 1).await;
+        world.recorded_times("host.plugin.stop.done", 1).await;
         let failed = world.call("adversary.flood", json!({ "bytes": 3 })).await.expect_err("it is stopped");
         assert_eq!((failed.code.as_str(), failed.retryable), ("host.call.plugin.stopped", false));
         assert_eq!(instance.status().state, "stopped");
@@ -97,8 +86,8 @@ fn hangs() {
         let (a, b, c) = tokio::join!(hang(), hang(), hang());
         assert!(a.is_err() && b.is_err() && c.is_err());
         // Four calls that it may still be busy with: it is started anew.
-        recorded(&world, "host.plugin.process.unhealthy", 1).await;
-        recorded(&world, "host.plugin.start.ready", 2).await;
+        world.recorded_times("host.plugin.process.unhealthy", 1).await;
+        world.recorded_times("host.plugin.start.ready", 2).await;
     });
 }
 
@@ -177,6 +166,6 @@ fn fast() {
         }
         times.sort();
         println!("start: median {:?}, fastest {:?}, slowest {:?}", times[10], times[0], times[19]);
-        recorded(&world, "host.plugin.start.ready", 20).await;
+        world.recorded_times("host.plugin.start.ready", 20).await;
     });
 }

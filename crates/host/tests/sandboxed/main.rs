@@ -17,11 +17,14 @@ mod harness;
 mod hostile;
 mod lifecycle;
 mod network;
+mod real_go_plugin;
 mod world;
 
 fn main() -> std::process::ExitCode {
     if std::env::args().nth(1).as_deref() == Some(go_plugin::AS_PLUGIN) {
         return go_plugin::be_one();
     }
-    harness::main(&[files::TESTS, network::TESTS, lifecycle::TESTS, hostile::TESTS, go_plugin::TESTS].concat())
+    let own = [files::TESTS, network::TESTS, lifecycle::TESTS, hostile::TESTS];
+    let go = [go_plugin::TESTS, real_go_plugin::TESTS];
+    harness::main(&[own.concat(), go.concat()].concat())
 }

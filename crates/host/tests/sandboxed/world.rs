@@ -278,6 +278,17 @@ impl World {
         let filter = Filter { kind: Some("host".to_owned()), limit, oldest_first: true, ..Filter::default() };
         self.audit.query(&filter).expect("read").into_iter().map(|entry| entry.kind.to_string()).collect()
     }
+
+    /// Waits until the log has an entry of `kind` for the `count`th time.
+    pub(crate) async fn recorded_times(&self, kind: &str, count: usize) {
+        loop {
+            let size = self.audit.size();
+            if self.recorded().iter().filter(|found| *found == kind).count() >= count {
+                return;
+            }
+            self.audit.grown(size).await;
+        }
+    }
 }
 
 /// Signs a policy with edited ceilings, and gives it to the launcher.
