@@ -229,6 +229,7 @@ impl Agent {
         for unfinished in inner.journal.store.unfinished().await? {
             let inbound = &unfinished.turn.inbound;
             let (turn, session) = (inbound.turn, inbound.session);
+            inner.hub.take_up(turn, now.millis_since(inbound.at));
             inner.hub.tell(turn, TurnEvent::Accepted { turn, session });
             if !unfinished.may_go_on() {
                 let ended = Ended {

@@ -18,6 +18,8 @@ const MAX_EVENTS: usize = 8192;
 
 #[derive(Debug)]
 struct Log {
+    /// The number of the first event.
+    first: usize,
     events: Vec<(Timestamp, TurnEvent)>,
     finished: bool,
     length: watch::Sender<usize>,
@@ -45,7 +47,17 @@ pub struct Watcher {
 }
 
 impl Hub {
-    /// Adds an event. Events of one turn are numbered from zero in the order in which they are added.
+    /// Takes up a turn that an earlier process began `since_ms` ago. Whoever watched it then comes back with a number
+    /// of that process, which must not hide what happens now: so the numbers go on above all that it can have given.
+    /// That is one for each microsecond, and no fewer than a turn keeps.
+    pub(crate) fn take_up(&self, turn: TurnId, since_ms: u64) {
+        let first = usize::try_from(since_ms.saturating_mul(1000)).unwrap_or(0).max(MAX_EVENTS);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.turns.entry(turn).or_insert_with(|| Log { first, ..Log::new() });
+    }
+
+    /// Adds an event. Events of one turn are numbered in the order in which they are added, without gaps: from zero,
+    /// or, after a crash, from higher up.
     pub fn tell(&self, turn: TurnId, event: TurnEvent) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let finished = matches!(event, TurnEvent::Finished { .. });
@@ -70,7 +82,8 @@ impl Hub {
         }
     }
 
-    /// Watches `turn` from event number `since`; none if nothing is known of it.
+    /// Watches `turn` from event number `since`, or from its first event if that is later; none if nothing is known of
+    /// it.
     #[must_use]
     pub fn watch(&self, turn: TurnId, since: usize) -> Option<Watcher> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,27 +91,26 @@ impl Hub {
         Some(Watcher { hub: self.clone(), turn, next: since, length })
     }
 
-    fn event(&self, turn: TurnId, at: usize) -> Next {
+    fn event(&self, turn: TurnId, number: usize) -> Next {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.turns.get(&turn) {
-            None => Next::Over,
-            Some(log) => match log.events.get(at) {
-                Some((at, event)) => Next::Event(*at, event.clone()),
-                None if log.finished => Next::Over,
-                None => Next::Later,
-            },
+        let Some(log) = state.turns.get(&turn) else { return Next::Over };
+        let number = number.max(log.first);
+        match log.events.get(number - log.first) {
+            Some((time, event)) => Next::Event(number, *time, event.clone()),
+            None if log.finished => Next::Over,
+            None => Next::Later,
         }
     }
 }
 
 impl Log {
     fn new() -> Self {
-        Self { events: Vec::new(), finished: false, length: watch::Sender::new(0) }
+        Self { first: 0, events: Vec::new(), finished: false, length: watch::Sender::new(0) }
     }
 }
 
 enum Next {
-    Event(Timestamp, TurnEvent),
+    Event(usize, Timestamp, TurnEvent),
     Later,
     Over,
 }
@@ -109,9 +121,8 @@ impl Watcher {
         loop {
             self.length.borrow_and_update();
             match self.hub.event(self.turn, self.next) {
-                Next::Event(at, event) => {
-                    let number = self.next;
-                    self.next += 1;
+                Next::Event(number, at, event) => {
+                    self.next = number + 1;
                     return Some((number, at, event));
                 }
                 Next::Over => return None,
@@ -168,6 +179,22 @@ mod tests {
         assert_eq!(next(&mut again).await, Some((1, text("b"))));
         assert!(matches!(next(&mut again).await, Some((2, TurnEvent::Finished { .. }))));
         assert_eq!(next(&mut again).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_taken_up_hides_nothing_from_those_who_saw_more_of_it_before() {
+        let (hub, turn) = (Hub::default(), TurnId::generate(Timestamp::from_millis(1)));
+        hub.take_up(turn, 30);
+        hub.tell(turn, text("again"));
+        for seen in [0, 12, MAX_EVENTS] {
+            let mut watcher = hub.watch(turn, seen).expect("known");
+            assert_eq!(next(&mut watcher).await, Some((30_000, text("again"))));
+        }
+        let mut later = hub.watch(turn, 30_001).expect("known");
+        hub.tell(turn, text("more"));
+        assert_eq!(next(&mut later).await, Some((30_001, text("more"))));
+        hub.take_up(turn, 60);
+        assert_eq!(hub.watch(turn, 0).expect("known").next().await.map(|event| event.0), Some(30_000));
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@ use crate::operations::Numbered;
 pub struct Envelope {
     /// Version of this form: 1.
     pub v: u32,
-    /// Number of the event in its stream, counted from 1 without gaps.
+    /// Number of the event in its stream, counted from 1 without gaps. A turn that is taken up after a crash goes on
+    /// with higher numbers; the ones between were lost with the process.
     pub seq: u64,
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
