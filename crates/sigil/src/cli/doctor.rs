@@ -94,7 +94,7 @@ fn posture_check(posture: Reached, abi: u32, layers: &[LayerStatus]) -> Check {
     // The first layer that this host can be made to have is where to begin.
     let remedy = layers.iter().find(|layer| layer.status != State::Applied && !layer.fix.is_empty());
     let fix = match (status, remedy) {
-        (Status::Fail, Some(layer)) => format!("{}: {}", word(&layer.name), layer.fix),
+        (Status::Fail, Some(layer)) => format!("{}: {}", word(layer.name), layer.fix),
         (Status::Fail, None) => "sigil explain sandbox.launch.layer.missing".to_owned(),
         _ => String::new(),
     };
@@ -232,11 +232,11 @@ fn show(output: &Output, report: &Report) {
     let abi = report.landlock_abi;
     output.line(output.paint(
         Paint::Bold,
-        &format!("Sigil {} · posture {} · Landlock ABI {abi}", env!("CARGO_PKG_VERSION"), word(&report.posture)),
+        &format!("Sigil {} · posture {} · Landlock ABI {abi}", env!("CARGO_PKG_VERSION"), word(report.posture)),
     ));
     let cell = |layer: &LayerStatus| {
         let mark = if layer.status == State::Applied { "✓" } else { "–" };
-        format!("{mark} {}", word(&layer.name))
+        format!("{mark} {}", word(layer.name))
     };
     let layers: Vec<String> = report.layers.iter().map(cell).collect();
     for row in layers.chunks(6) {
@@ -249,7 +249,7 @@ fn show(output: &Output, report: &Report) {
             .rows
             .iter()
             .map(|row| {
-                let status = word(&row.status);
+                let status = word(row.status);
                 vec![row.id.clone(), row.profile.clone(), status, safe::line(&row.outcome), safe::line(&row.what)]
             })
             .collect();
