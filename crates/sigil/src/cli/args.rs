@@ -5,7 +5,7 @@ mod groups;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sigil_types::{ApprovalId, SessionId};
+use sigil_types::{ApprovalId, SessionId, TurnId};
 
 pub(crate) use groups::{
     AuditCommand, ConfigCommand, PassphraseArgs, PluginCommand, PolicyCommand, SandboxCommand, SecretCommand,
@@ -190,6 +190,7 @@ pub(crate) struct StartArgs {
   sigil chat \"what is in my notes?\"
   sigil chat                               a conversation; /quit ends it
   sigil chat --session ss_01J… \"and then?\"
+  sigil chat --turn tn_01J…                what became of a message
   sigil chat --json \"hello\"                one event a line")]
 pub(crate) struct ChatArgs {
     /// The message; `-` reads it from standard input. Without it: a conversation.
@@ -197,6 +198,9 @@ pub(crate) struct ChatArgs {
     /// Go on in this session.
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<SessionId>,
+    /// Send nothing: watch this turn, or see how it ended.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["text", "session", "workspace"])]
+    pub(crate) turn: Option<TurnId>,
     /// Workspace of a new session.
     #[arg(long, value_name = "NAME")]
     pub(crate) workspace: Option<sigil_types::WorkspaceId>,

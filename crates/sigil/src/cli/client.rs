@@ -91,10 +91,18 @@ impl Client {
 
     fn down(&self, error: &std::io::Error) -> Complaint {
         let code = Code::new("cli.gateway.unreachable");
-        Complaint::new(code, "the gateway does not answer")
-            .exit(Exit::GatewayDown)
-            .why(format!("{}: {error}", self.socket.display()))
-            .fix("run it; `sigil init` first where nothing is set up", Some("sigil start"))
+        let down = Complaint::new(code, "the gateway does not answer").exit(Exit::GatewayDown);
+        let socket = self.socket.display();
+        match error.kind() {
+            // Sockets are removed by those who stop in order.
+            std::io::ErrorKind::ConnectionRefused => down
+                .why(format!("nobody listens on {socket} any more: the gateway was killed, or it crashed"))
+                .fix("run it again; what was accepted is kept, and goes on", Some("sigil start")),
+            std::io::ErrorKind::NotFound => down
+                .why(format!("there is no {socket}: it does not run, or runs with another data folder"))
+                .fix("run it; `sigil init` first where nothing is set up", Some("sigil start")),
+            _ => down.why(format!("{socket}: {error}")).fix("look at who may use the socket", None),
+        }
     }
 
     fn broken(&self, error: &dyn std::error::Error) -> Complaint {

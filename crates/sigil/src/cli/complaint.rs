@@ -61,6 +61,11 @@ impl Complaint {
         Self(Box::new(Said { code, exit, what: what.to_string(), why: Vec::new(), fix: Vec::new(), see: Vec::new() }))
     }
 
+    /// Whether the gateway was reached, and the connection broke off before it had answered.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.code.as_str() == "cli.gateway.connection.lost"
+    }
+
     /// The same with this exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.0.exit = exit;

@@ -137,19 +137,35 @@ impl Wired {
         Ok(api::TurnAccepted { turn: started.turn, session, fresh: started.fresh })
     }
 
-    /// The events of a turn that this process does not remember: its end, as the store has it.
+    /// The events of a turn that this process does not remember: its words and its end, as the store has them.
     async fn past_events(&self, turn: sigil_store::TurnRecord, after: u64) -> Vec<Numbered> {
         let (id, session, at) = (turn.inbound.turn, turn.inbound.session, turn.changed);
         let mut events = vec![TurnEvent::Accepted { turn: id, session }];
+        let mut message = None;
         for room in self.0.rooms.values() {
+            // Where a turn did not complete, Sigil's own words about it are the reply: told now as they were then.
+            if let Ok(Some(reply)) = room.agent.store().reply(id).await
+                && *reply.content.origin() == Origin::System
+            {
+                message = Some(reply.content.into_inner());
+            }
             let Ok(messages) = room.agent.store().window(session, 1024).await else { continue };
             events.extend(messages.into_iter().filter(|message| message.turn == Some(id)).filter_map(views::said));
         }
         if let Some(outcome) = turn.outcome {
-            events.push(TurnEvent::Finished { outcome, code: turn.code, message: None });
+            events.push(TurnEvent::Finished { outcome, code: turn.code, message });
         }
-        let numbered = events.into_iter().zip(1..).map(|(event, seq)| Numbered { seq, at, event });
-        numbered.filter(|numbered| numbered.seq > after).collect()
+        let mut numbered: Vec<Numbered> =
+            events.into_iter().zip(1..).map(|(event, seq)| Numbered { seq, at, event }).collect();
+        // Whoever counts further than this watched an earlier process, which told more: the end is news to them all the
+        // same, and a stream without it would be asked for again and again.
+        if let Some(last) = numbered.last_mut()
+            && matches!(last.event, TurnEvent::Finished { .. })
+        {
+            last.seq = last.seq.max(after.saturating_add(1));
+        }
+        numbered.retain(|numbered| numbered.seq > after);
+        numbered
     }
 }
 
