@@ -19,3 +19,5 @@ pub mod report;
 pub mod run;
 mod sys;
 pub mod tree;
+
+pub use sys::give_back as give_back_memory;

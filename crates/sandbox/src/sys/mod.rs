@@ -8,6 +8,7 @@
 mod clone;
 mod descriptors;
 mod exec;
+mod memory;
 mod mount;
 mod namespaces;
 mod net;
@@ -22,6 +23,7 @@ pub(crate) use descriptors::{
     send_with_fds,
 };
 pub(crate) use exec::{ExecImage, exec_fd, exec_path};
+pub use memory::give_back;
 pub(crate) use mount::{MountFlags, set_mount_flags, set_mount_id_map};
 pub(crate) use namespaces::{is_filtered, landlock_abi, namespaces, unshare};
 pub(crate) use net::{listen_loopback, loopback_up};

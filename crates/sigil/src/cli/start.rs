@@ -57,6 +57,9 @@ async fn serve(context: &Context, resolved: Resolved, launcher: sigil_sandbox::l
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
     let socket = resolved.folders.socket.clone();
     let mut running = wire::start::start(resolved, launcher, false).await?;
+    if let Err(error) = sigil_sandbox::give_back_memory() {
+        tracing::debug!(%error, "no memory was given back after the start");
+    }
     let output = &context.output;
     if output.json {
         output.document(&json!({"ready": true, "socket": socket, "address": running.address}));
