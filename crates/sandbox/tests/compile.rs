@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sigil_policy::{Ceilings, FolderAccess, FolderGrant, HostRule, PluginGrant};
-use sigil_proto::manifest::{Manifest, Spec};
+use sigil_proto::manifest::{GoPlugin, Manifest, Spec, Transport};
 use sigil_sandbox::profile::base::BaseProfile;
 use sigil_sandbox::profile::{
     Access, Bind, CompileRefused, Compiled, Layer, Network, NeverGrant, Params, Posture, Right, Site, compile,
@@ -275,6 +275,26 @@ fn a_go_plugin_needs_its_folder() {
     assert!(profile.binds.iter().any(|bind| bind.target == Path::new("/tmp") && bind.access == Access::Scratch));
     assert!(profile.seccomp.allow.contains_key("listen") && !profile.seccomp.allow.contains_key("connect"));
     assert_eq!(profile.exec.env["MY_COOKIE"], "v");
+}
+
+#[test]
+fn a_go_plugin_gets_folders_or_a_network_and_not_both() {
+    let mut spec = manifest(
+        "    filesystem:\n      - param: roots\n        access: read\n        reason: For a test.\n    network:\n      \
+         hosts:\n        - host: x.example.com\n          ports: [443]\n          reason: For a test.\n",
+    );
+    let folders = "[[plugins.sample.folders.roots]]\npath = \"/home/ann/notes\"\naccess = \"read\"\n\
+                   authors = [\"owner:ann\"]\nreaders = [\"user:ann\"]\n";
+    let hosts = "[[plugins.sample.hosts]]\nhost = \"x.example.com\"\nports = [443]\n";
+    let both = format!("{folders}{hosts}");
+    let site = Site { private: Some("/srv/sigil/run/x".into()), ..site() };
+    let compiled = |spec: &Spec, grants: &str| compile(spec, &ceilings(grants), &site, &Params::default()).map(|_| ());
+    assert_eq!(compiled(&spec, &both), Ok(()), "the inherited socket reaches nobody else's");
+    spec.execution.transport =
+        Transport::GoPlugin(GoPlugin { cookie_key: "MY_COOKIE".to_owned(), cookie_value: "v".to_owned(), protocol: 1 });
+    assert_eq!(compiled(&spec, folders), Ok(()));
+    assert_eq!(compiled(&spec, hosts), Ok(()));
+    assert_eq!(compiled(&spec, &both), Err(CompileRefused::SocketsInReach(spec.name.clone())));
 }
 
 #[test]

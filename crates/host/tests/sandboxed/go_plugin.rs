@@ -4,11 +4,12 @@
 //! standard output, health service named `plugin`, a controller that stops before it answers, a stream of its output).
 //! The library itself is spoken to in `real_go_plugin`; here is what it would never do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 use sigil_host::{Instance, LogStream};
+use sigil_policy::Ceilings;
 use sigil_proto::goplugin::grpc_controller_server::{GrpcController, GrpcControllerServer};
 use sigil_proto::goplugin::grpc_stdio_server::{GrpcStdio, GrpcStdioServer};
 use sigil_proto::goplugin::{Empty, StdioData};
@@ -32,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_go_plugin_certificate_is_refused", certificate),
     ("a_go_plugin_socket_that_somebody_else_serves_is_refused", foreign),
     ("a_go_plugin_stream_of_output_is_bounded", floods),
+    ("a_go_plugin_with_folders_and_a_network_is_refused", sockets_in_reach),
 ];
 
 /// The argument that makes this program a plugin.
@@ -140,6 +142,29 @@ fn foreign() {
     });
 }
 
+/// With both it could call the sockets of others that lie in its folders.
+fn sockets_in_reach() {
+    let asks = "sandbox:\n    profile: native\n    filesystem:\n      - param: work\n        access: read\n        \
+                reason: For a test.\n    network:\n      hosts:\n        - host: example.org\n          \
+                ports: [443]\n          reason: For a test.\n";
+    let [(manifest, program)] = own("plain");
+    let own = [(manifest.replace("sandbox: { profile: native }\n", asks), program)];
+    let grants = |granted: &Path, ceilings: &mut Ceilings| {
+        let grant = ceilings.plugins.get_mut(&world::name("gopher")).expect("the plugin");
+        let more = format!(
+            "[[hosts]]\nhost = \"example.org\"\nports = [443]\n[[folders.work]]\npath = \"{}\"\naccess = \"read\"\n\
+             readers = \"everyone\"\nauthors = [\"owner:ann\"]\n",
+            granted.display()
+        );
+        let trees = std::mem::take(&mut grant.trees);
+        *grant = toml::from_str(&format!("trees = [\"{}\"]\n{more}", trees.first().expect("a tree"))).expect("a grant");
+    };
+    world::run(&Wish { plugins: &[], own: &own, ceilings: &grants, demo: false }, async |world| {
+        let refused = world.try_start("gopher").await.expect_err("refused");
+        assert_eq!(refused.code().as_str(), "sandbox.profile.sockets.in-reach", "{refused}");
+    });
+}
+
 /// Is the plugin.
 pub(crate) fn be_one() -> ExitCode {
     if std::env::var(COOKIE.0).as_deref() != Ok(COOKIE.1) {
@@ -156,7 +181,7 @@ pub(crate) fn be_one() -> ExitCode {
                 "near"
             }
             "foreign" => {
-                while !std::path::Path::new("/tmp/foreign").exists() {
+                while !Path::new("/tmp/foreign").exists() {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
                 "foreign"

@@ -140,6 +140,13 @@ pub enum CompileRefused {
     /// A go-plugin program without the folder for its socket.
     #[error("plugin {0} serves on a Unix socket, and this launch has no private folder for it")]
     NoPrivateFolder(PluginName),
+    /// A go-plugin program with folders and a network. Each alone holds: its own socket is of the kind that connects to
+    /// the sockets of others by path, and what connects to a proxy connects to those, too, also on a read-only mount.
+    #[error(
+        "plugin {0} uses the transport go-plugin and would have folders and a network: so it could call every Unix socket \
+         in those folders. Grant it one of the two, or use a plugin with the transport sdk"
+    )]
+    SocketsInReach(PluginName),
     /// An identity of root.
     #[error("a program in the sandbox is never root, inside or outside; give it an unprivileged user and group id")]
     Root,
@@ -161,6 +168,7 @@ impl CompileRefused {
             Self::BeyondGrant { .. } => Code::new("sandbox.profile.path.beyond-grant"),
             Self::UnknownParameter { .. } => Code::new("sandbox.profile.parameter.unknown"),
             Self::NoPrivateFolder(_) => Code::new("sandbox.profile.private.missing"),
+            Self::SocketsInReach(_) => Code::new("sandbox.profile.sockets.in-reach"),
             Self::Root => Code::new("sandbox.profile.identity.root"),
             Self::Nul(_) => Code::new("sandbox.profile.text.nul"),
         }
@@ -189,6 +197,9 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
     let mut env = BTreeMap::from([(sigil_proto::RPC_FD.to_owned(), sigil_proto::RPC_FD_NUMBER.to_string())]);
     let mut private = None;
     if let Transport::GoPlugin(go) = &spec.execution.transport {
+        if !granted.is_empty() && !egress.is_empty() {
+            return Err(CompileRefused::SocketsInReach(plugin.clone()));
+        }
         features.insert(Feature::UnixListener);
         private = Some(site.private.clone().ok_or_else(|| CompileRefused::NoPrivateFolder(plugin.clone()))?);
         env = BTreeMap::from([
