@@ -42,7 +42,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "files.hardlink",
         act: "make a hard link to its own program in its own folder",
-        layers: &["mount_ns", "landlock"],
+        layers: &["seccomp", "mount_ns", "landlock"],
         run: hardlink,
     },
     Attempt {
@@ -85,7 +85,7 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "files.device",
         act: "make a device node for the first disk",
-        layers: &["capabilities", "seccomp"],
+        layers: &["seccomp", "capabilities"],
         run: device,
     },
     Attempt {

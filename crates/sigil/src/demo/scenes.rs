@@ -16,6 +16,7 @@ use sigil_types::{
 use super::page::{self, Visits};
 use super::show::{Scene, Show};
 use super::stage::Stage;
+use crate::cli::safe;
 use crate::wire::gateway::{Gateway, Room};
 use crate::wire::start::{owner, start};
 
@@ -58,7 +59,7 @@ pub(super) async fn play(stage: &Stage, launcher: Launcher, show: &mut Show, beg
     show.fact("posture", &posture);
     show.fact("layers of each launch", &layers);
     show.heading("Timings of this run");
-    show.fact("set up and started", &format!("{:.0} ms", ready.as_secs_f64() * 1000.0));
+    show.timing("set up and started", ready);
     Ok(held)
 }
 
@@ -252,11 +253,9 @@ async fn adversary(gateway: &Gateway) -> anyhow::Result<Scene> {
     let results = report.get("results").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let text = |row: &serde_json::Value, key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or("").to_owned();
     for row in &results {
-        let layers = row.get("layers").and_then(|l| l.as_array()).cloned().unwrap_or_default();
-        let first = layers.first().and_then(|layer| layer.as_str()).unwrap_or("").to_owned();
-        let errno = text(row, "errno");
-        let by = if errno.is_empty() { first } else { format!("{first} ({errno})") };
-        let act: String = text(row, "act").chars().take(60).collect();
+        let (layer, errno) = (text(row, "stopped_by"), text(row, "errno"));
+        let by = if errno.is_empty() { layer } else { format!("{layer} ({errno})") };
+        let act = safe::cut(&text(row, "act"), 60);
         scene.stops(format!("{act:<60} {by}"));
     }
     played.receipts_into(&mut scene);

@@ -148,15 +148,19 @@ impl Show {
         self.print(&format!("  {name:<28} {value}"));
     }
 
+    pub(super) fn timing(&self, what: &str, took: Duration) {
+        self.print(&format!("  {:>6.0} ms  {what}", took.as_secs_f64() * 1000.0));
+    }
+
     pub(super) fn heading(&self, text: &str) {
         self.print(&format!("\n{text}"));
     }
 
     pub(super) fn closing(&self, _: &Stage, took: Duration) {
         for (title, took) in &self.timings {
-            self.fact(title, &format!("{:.0} ms", took.as_secs_f64() * 1000.0));
+            self.timing(title, *took);
         }
-        self.fact("the whole demo", &format!("{:.1} s", took.as_secs_f64()));
+        self.timing("the whole demo", took);
         self.print(
             "\nYour own Sigil, with a real model:\n  sigil init      asks three questions; writes configuration, owner key and \
              signed policy\n  sigil start     runs the gateway\n  sigil chat      talks to it\n\nThe binary is \
