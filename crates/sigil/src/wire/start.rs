@@ -89,11 +89,10 @@ pub(crate) async fn start(resolved: Resolved, launcher: Launcher, demo: bool) ->
     let client = launcher.client();
     let store: Arc<dyn GatewayStore> = Arc::new(SqliteGateway::open(&folders.data)?);
     let audit = AuditLog::open(&folders.audit_db(), Arc::new(client.clone()), Arc::clone(&clock))?;
-    let signed = read_policy(&resolved, &*store, &client).await?;
+    let bundle = read_policy(&resolved, &*store, &client).await?;
+    let (signed, scanner) = compile(bundle).await?;
     let ceilings = Arc::new(signed.bundle.ceilings().clone());
 
-    let packs: Vec<&str> = signed.bundle.scanner_packs().collect();
-    let scanner = Scanner::from_packs(&packs).context("the signed policy's scanner rules cannot be used")?;
     let budget = Arc::new(TokenBudget::new(ceilings.budgets, Arc::clone(&clock)));
     let gate = Gate::new(GateParts {
         scanner,
@@ -177,7 +176,7 @@ async fn read_policy(
     resolved: &Resolved,
     store: &dyn GatewayStore,
     launcher: &sigil_sandbox::client::LauncherClient,
-) -> anyhow::Result<SignedPolicy> {
+) -> anyhow::Result<Bundle<Verified>> {
     let folders = &resolved.folders;
     let read = |path: &Path| {
         std::fs::read(path).with_context(|| format!("cannot read {}; `sigil init` makes it", path.display()))
@@ -193,8 +192,20 @@ async fn read_policy(
         bail!("the launcher and the gateway read different policies; nothing starts");
     }
     store.put_setting(POLICY_FLOOR.to_owned(), Some(json!(bundle.version()))).await?;
+    Ok(bundle)
+}
+
+/// Compiles the policy and loads the scanner's rules: the two that take longest at a start, side by side.
+async fn compile(bundle: Bundle<Verified>) -> anyhow::Result<(SignedPolicy, Scanner)> {
+    let packs: Vec<String> = bundle.scanner_packs().map(str::to_owned).collect();
+    let scanner = tokio::task::spawn_blocking(move || {
+        let packs: Vec<&str> = packs.iter().map(String::as_str).collect();
+        Scanner::from_packs(&packs)
+    });
     let policy = Arc::new(bundle.compile()?);
-    Ok(SignedPolicy { bundle, policy })
+    let scanner = scanner.await.context("the scanner's task was lost")?;
+    let scanner = scanner.context("the signed policy's scanner rules cannot be used")?;
+    Ok((SignedPolicy { bundle, policy }, scanner))
 }
 
 /// The doors to all models, in the order of the configuration.
