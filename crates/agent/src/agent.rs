@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::lanes::Lanes;
 use crate::schema::Schemas;
 use crate::turn::{Ended, Turn};
+use crate::work_time::WorkTime;
 use crate::workspace::Workspace;
 
 /// Settings of the agent.
@@ -376,6 +377,7 @@ impl Inner {
             settings: &self.settings,
             calls: AtomicU32::new(0),
             asks: AtomicU32::new(0),
+            time: WorkTime::new(),
         };
         let seconds = self.gate.policy().ceilings().budgets.turn_seconds;
         let mut stop = self.register(id);
@@ -384,7 +386,7 @@ impl Inner {
             _ = stop.wait_for(|stop| *stop) => Err(Ended {
                 outcome: Outcome::Stopped, code: STOPPED, message: "You stopped it.".to_owned(),
             }),
-            () = tokio::time::sleep(std::time::Duration::from_secs(seconds)) => Err(Ended::failed(
+            () = turn.time.over(std::time::Duration::from_secs(seconds)) => Err(Ended::failed(
                 TIMED_OUT, format!("The turn took longer than the {seconds} s that the signed policy allows."),
             )),
         };

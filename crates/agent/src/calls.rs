@@ -60,10 +60,12 @@ async fn ask_a_human(turn: &Turn<'_>, held: Held<ToTool>) -> Result<Option<Clear
         expires: plan.expires,
     });
     let patience = std::time::Duration::from_millis(plan.expires.millis_since(turn.journal.now()));
+    let human = turn.time.human();
     let answer = match tokio::time::timeout(patience, &mut asked.answer).await {
         Ok(Ok(answer)) => answer,
         _ => sigil_gate::Answer { plan: digest, approved: false, by: turn.session.context().principal.clone() },
     };
+    drop(human);
     drop(asked);
     turn.journal.answered(&plan, &answer).await?;
     turn.tell(TurnEvent::ApprovalResolved { approval: plan.approval, approved: answer.approved });

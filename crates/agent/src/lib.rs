@@ -14,6 +14,7 @@ mod reply;
 mod schema;
 mod transcript;
 mod turn;
+mod work_time;
 mod workspace;
 
 pub use agent::{Agent, AgentParts, AgentSettings, Message, Recovered, SubmitFailed, Submitted, may_see};

@@ -15,6 +15,7 @@ use crate::approvals::Approvals;
 use crate::hub::Hub;
 use crate::journal::Journal;
 use crate::schema::Schemas;
+use crate::work_time::WorkTime;
 use crate::workspace::Workspace;
 use crate::{AgentSettings, calls, reply, transcript};
 
@@ -32,6 +33,7 @@ pub(crate) struct Turn<'a> {
     /// Tool calls made and questions asked so far, against the limits of the signed policy.
     pub(crate) calls: AtomicU32,
     pub(crate) asks: AtomicU32,
+    pub(crate) time: WorkTime,
 }
 
 /// Why a turn ends without an answer.
