@@ -42,7 +42,8 @@ def proofs() -> list[str]:
     missing = []
     for crate, test in sorted(set(re.findall(r"`(\w+)::(\w+)`", page.read_text()))):
         sources = pathlib.Path("crates", crate).rglob("*.rs")
-        if test[0].islower() and not any(f"fn {test}(" in source.read_text() for source in sources):
+        names = (f"fn {test}(", f'("{test}", ')  # the second in the tables of our own runner
+        if test[0].islower() and not any(name in source.read_text() for source in sources for name in names):
             missing.append(f"{page}: there is no test {crate}::{test}")
     return missing
 
