@@ -95,7 +95,6 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&
     }
     applied(Layer::UtsNs);
 
-    let program = last::open_program(prepared)?;
     let folder = &prepared.profile().exec.cwd;
     chdir(folder).at_what(Stage::Exec, || format!("the working directory {}", folder.display()))?;
     give_up_privileges(prepared)?;
@@ -111,6 +110,8 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&
     umask(Mode::from_raw_mode(0o077));
     report.applied.insert(Layer::Environment);
     standby::receive_streams()?;
+    // Now, not before: its tree was verified for this launch.
+    let program = last::open_program(prepared)?;
     last::start_program(prepared, &program, &before, report)
 }
 

@@ -10,6 +10,7 @@ mod failure;
 mod ids;
 mod landlock;
 mod last;
+mod mounts;
 mod prepared;
 mod root;
 mod sources;

@@ -59,7 +59,8 @@ pub(super) fn open_all(
     let mut maps = maps;
     let mut sources = Vec::new();
     for (number, bind) in prepared.profile().binds.iter().enumerate() {
-        let expected = |stat: Option<&Stat>| seen.is_none_or(|seen| seen.holds(number, stat));
+        let with_owner = maps.is_some();
+        let expected = |stat: Option<&Stat>| seen.is_none_or(|seen| seen.holds(number, stat, with_owner));
         if let Some(source) = open_bind(prepared, bind, expected, maps.as_deref_mut())
             .map_err(|errno| Failure::new(Stage::Sources, errno, bind.source.display().to_string()))?
         {
@@ -74,7 +75,7 @@ pub(super) fn open_all(
     Ok(sources)
 }
 
-fn open_path(path: &Path) -> Result<(OwnedFd, Stat), Errno> {
+pub(super) fn open_path(path: &Path) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let fd = openat2(CWD, path, flags, Mode::empty(), resolve)?;

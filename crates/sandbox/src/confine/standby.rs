@@ -2,19 +2,24 @@
 //!
 //! Most of a launch is the same each time that a profile is used: namespaces, the new root, Landlock. A launcher takes these
 //! steps again after a launch, while nobody waits, and keeps the result for the next one, which then only hands over the
-//! streams. Nothing but Sigil's own init runs in it until then, it is used once, and only while every path that it opened
-//! still leads to what it opened.
+//! streams. Nothing but Sigil's own init runs in it until then, and it is used once, only while every path that was bound
+//! still leads to what was bound, and nothing was mounted or unmounted since. The program itself is opened when it is
+//! wanted, after its tree was verified.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, Stat, lstat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::failure::{At, Failure, Stage, StartFailed};
+use super::mounts::Mounts;
 use super::prepared::Prepared;
+use super::sources::open_path;
 use super::start::{STATUS, Streams};
-use crate::profile::{Bind, Profile};
+use crate::profile::Profile;
 use crate::sys;
 
 /// A sandbox that is ready except for its program. Dropping it ends it.
@@ -31,15 +36,24 @@ pub struct Standby {
 impl Standby {
     /// Whether a launch of `prepared`, for which this was made, may use it.
     pub(crate) fn fits(&self, prepared: &Prepared) -> bool {
-        self.seen.as_ref().is_none_or(|seen| *seen == Seen::look(prepared.profile()))
+        self.seen.as_ref().is_none_or(|seen| seen.still_holds(prepared.profile()))
             && !sys::peer_gone(self.status.as_fd())
     }
 
     /// Hands the streams over, which makes the init start the program.
     pub(super) fn hand_over(&self, streams: &Streams<'_>) -> Result<(), Errno> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let all = [streams.stdin, streams.stdout, streams.stderr].map(|stream| stream.unwrap_or(null.as_fd()));
-        sys::send_with_fds(self.status.as_fd(), b"go", &all).map(drop)
+        let given = [streams.stdin, streams.stdout, streams.stderr];
+        let null = if given.iter().all(Option::is_some) {
+            None
+        } else {
+            Some(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+        };
+        let all: Vec<_> = given.into_iter().filter_map(|stream| stream.or(null.as_ref().map(AsFd::as_fd))).collect();
+        match sys::send_with_fds(self.status.as_fd(), b"go", &all) {
+            // It has ended already; what it said is still to be read.
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
@@ -92,38 +106,80 @@ impl Init {
 }
 
 impl Drop for Init {
+    /// Ends it without waiting, which could take long while it looks at a file of another machine. Whoever reaps the
+    /// launcher's children reaps it; its number means nothing to anybody any more.
     fn drop(&mut self) {
-        self.end();
+        if let Some(handle) = self.handle.take() {
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+        }
     }
 }
 
-/// What is at the sources of a profile, or that there is nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen(Vec<Option<Source>>);
+/// What is at the sources of a profile.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// For each bind what is there, or that there is nothing.
+    sources: Vec<Option<Source>>,
+    /// What is mounted, the folders below the sources included.
+    mounts: Mounts,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Source {
-    file: File,
+    /// Device, inode, mode.
+    file: (u64, u64, u32),
     /// User and group. They decide how a granted folder is mapped.
     owner: (u32, u32),
-}
-
-/// Device, inode, mode.
-type File = (u64, u64, u32);
-
-const fn file(stat: &Stat) -> File {
-    (stat.st_dev, stat.st_ino, stat.st_mode)
+    /// Where it leads, if it is a link.
+    link: Option<CString>,
 }
 
 impl Seen {
-    pub(super) fn look(profile: &Profile) -> Self {
-        let source = |stat: Stat| Source { file: file(&stat), owner: (stat.st_uid, stat.st_gid) };
-        Self(profile.binds.iter().map(|Bind { source: path, .. }| lstat(path).ok().map(source)).collect())
+    /// Looks at the sources of `profile`; `None` when looking may take long, as something of them lies on another machine.
+    pub(super) fn look(profile: &Profile) -> Result<Option<Self>, Errno> {
+        let mounts = Mounts::read()?;
+        if !profile.binds.iter().all(|bind| mounts.is_local(&bind.source)) {
+            return Ok(None);
+        }
+        let sources = Self::sources(profile)?;
+        Ok(Some(Self { sources, mounts }))
+    }
+
+    fn sources(profile: &Profile) -> Result<Vec<Option<Source>>, Errno> {
+        profile.binds.iter().map(|bind| Source::at(&bind.source)).collect()
+    }
+
+    /// Whether all is as it was. Nothing is looked at when something was mounted meanwhile: it may lie anywhere.
+    fn still_holds(&self, profile: &Profile) -> bool {
+        !self.mounts.changed() && Self::sources(profile).is_ok_and(|now| now == self.sources)
     }
 
     /// Whether `stat`, what was opened for the bind `number`, is what was seen there. Whose it is looks different from
-    /// within a user namespace, and is not compared.
-    pub(super) fn holds(&self, number: usize, stat: Option<&Stat>) -> bool {
-        self.0.get(number).is_some_and(|seen| seen.as_ref().map(|seen| seen.file) == stat.map(file))
+    /// within a user namespace, and is compared where the launching user opens it (`with_owner`).
+    pub(super) fn holds(&self, number: usize, stat: Option<&Stat>, with_owner: bool) -> bool {
+        let same = |seen: &Source, stat: &Stat| {
+            seen.file == file(stat) && (!with_owner || seen.owner == (stat.st_uid, stat.st_gid))
+        };
+        match (self.sources.get(number), stat) {
+            (Some(Some(seen)), Some(stat)) => same(seen, stat),
+            (Some(None), None) => true,
+            _ => false,
+        }
     }
+}
+
+impl Source {
+    fn at(path: &Path) -> Result<Option<Self>, Errno> {
+        let (fd, stat) = match open_path(path) {
+            Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
+            other => other?,
+        };
+        let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        let link = if is_link { Some(readlinkat(&fd, "", Vec::new())?) } else { None };
+        Ok(Some(Self { file: file(&stat), owner: (stat.st_uid, stat.st_gid), link }))
+    }
+}
+
+const fn file(stat: &Stat) -> (u64, u64, u32) {
+    (stat.st_dev, stat.st_ino, stat.st_mode)
 }

@@ -22,7 +22,7 @@ use crate::sys::{self, Forked};
 /// Where the confined half finds its descriptors. 0 to 2 are the program's streams.
 pub(super) const STATUS: RawFd = 3;
 pub(super) const EXIT: RawFd = 4;
-/// Open only in the program's process and close-on-exec: its end says that the program executes.
+/// Close-on-exec, and closed by the init when it begins to wait: its end says that the program executes.
 const READY: RawFd = 5;
 /// This very program, when it is the probe.
 pub(super) const OWN: RawFd = 6;
@@ -94,15 +94,17 @@ impl Prepared {
         self.begin(None)?.go(self, streams)
     }
 
-    /// Begins to apply the profile in a new process, for a launch to come. What goes wrong there shows in that
-    /// [`Standby::fits`] no launch.
+    /// Begins to apply the profile in a new process, for a launch to come; `None` when it binds what lies on another machine,
+    /// where looking could take long. What goes wrong in the new process shows in that [`Standby::fits`] no launch.
     ///
     /// The calling process must have one thread.
     ///
     /// # Errors
     /// [`StartFailed`] when there is no process.
-    pub(crate) fn ahead(&self) -> Result<Standby, StartFailed> {
-        self.begin(Some(Seen::look(self.profile())))
+    pub(crate) fn ahead(&self) -> Result<Option<Standby>, StartFailed> {
+        let seen = Seen::look(self.profile())
+            .map_err(|source| StartFailed::Host { what: "cannot look at what the profile binds", source })?;
+        seen.map(|seen| self.begin(Some(seen))).transpose()
     }
 
     fn begin(&self, seen: Option<Seen>) -> Result<Standby, StartFailed> {
@@ -148,8 +150,10 @@ impl Standby {
     /// # Errors
     /// [`StartFailed`]; then nothing of the program has run, and no process of it is left.
     pub(crate) fn go(mut self, prepared: &Prepared, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
-        // When it has failed already nobody hears this; why it failed can be read all the same.
-        let _ = self.hand_over(streams);
+        if let Err(source) = self.hand_over(streams) {
+            let _ = self.init.end();
+            return Err(StartFailed::Host { what: "cannot hand over the streams", source });
+        }
         match self.settle(prepared) {
             Ok((report, egress)) => {
                 let Self { init, exit, .. } = self;

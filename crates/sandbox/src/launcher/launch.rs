@@ -16,7 +16,7 @@ use sigil_types::{Code, Digest, LaunchId, PluginName, Timestamp, WorkspaceId};
 
 use super::wire::{LaunchRequest, Refusal, Started};
 use super::{LauncherConfig, refusal};
-use crate::confine::{Enforced, Pin, Prepared, Standby, Streams};
+use crate::confine::{Enforced, Pin, Prepared, Stage, Standby, StartFailed, Streams};
 use crate::profile::{self, Compiled, NeverGrant, Site};
 use crate::receipt::{Launch, LaunchReceipt};
 use crate::tree;
@@ -55,7 +55,7 @@ pub(super) enum Next {
     Stands(Rc<Ready>, Standby, Instant),
 }
 
-/// How long a sandbox stands ready.
+/// How long a sandbox stands ready, while the machine runs.
 const STANDS: Duration = Duration::from_secs(60);
 
 impl Next {
@@ -64,12 +64,19 @@ impl Next {
         *self = match std::mem::take(self) {
             // A failure is not one: the next launch makes its own and says what is wrong.
             Self::Wanted(ready) => match ready.prepared.ahead() {
-                Ok(standby) => Self::Stands(ready, standby, Instant::now() + STANDS),
-                Err(_) => Self::None,
+                Ok(Some(standby)) => Self::Stands(ready, standby, Instant::now() + STANDS),
+                Ok(None) | Err(_) => Self::None,
             },
-            Self::Stands(ready, standby, until) if Instant::now() < until => Self::Stands(ready, standby, until),
-            Self::None | Self::Stands(..) => Self::None,
+            other => other,
         };
+        self.expire();
+    }
+
+    /// Ends it when its time is over.
+    pub(super) fn expire(&mut self) {
+        if matches!(self, Self::Stands(_, _, until) if Instant::now() >= *until) {
+            *self = Self::None;
+        }
     }
 
     /// How long until [`Next::advance`] has something to do, when nothing else happens.
@@ -84,7 +91,11 @@ impl Next {
     /// Takes it for a launch from `ready`, if it was made for that.
     fn take(&mut self, ready: &Rc<Ready>) -> Option<Standby> {
         match std::mem::take(self) {
-            Self::Stands(of, standby, _) if Rc::ptr_eq(&of, ready) && standby.fits(&ready.prepared) => Some(standby),
+            Self::Stands(of, standby, until)
+                if Rc::ptr_eq(&of, ready) && Instant::now() < until && standby.fits(&ready.prepared) =>
+            {
+                Some(standby)
+            }
             Self::Stands(..) | Self::Wanted(_) | Self::None => None,
         }
     }
@@ -334,7 +345,7 @@ fn private_folder(config: &LauncherConfig, id: &LaunchId, ids: (u32, u32)) -> Re
 }
 
 fn host_failed(what: &'static str, source: Errno) -> Refusal {
-    let failed = crate::confine::StartFailed::Host { what, source };
+    let failed = StartFailed::Host { what, source };
     refusal(failed.code(), failed)
 }
 
@@ -360,9 +371,11 @@ fn start(
     let (err, their_err) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
     let streams =
         Streams { stdin: Some(theirs.as_fd()), stdout: Some(their_out.as_fd()), stderr: Some(their_err.as_fd()) };
-    let started = match standby {
-        Some(standby) => standby.go(prepared, &streams),
-        None => prepared.start(&streams),
+    let started = match standby.map(|standby| standby.go(prepared, &streams)) {
+        // It broke while it stood, before anything of the program could run: as if there had been none.
+        Some(Err(StartFailed::Died(_))) | None => prepared.start(&streams),
+        Some(Err(StartFailed::Step(failure))) if failure.stage < Stage::Seccomp => prepared.start(&streams),
+        Some(started) => started,
     };
     let mut enforced = started.map_err(|error| refusal(error.code(), error))?;
     let exit = duplicate(enforced.exit.as_fd());

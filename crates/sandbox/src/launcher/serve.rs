@@ -64,21 +64,20 @@ impl Server {
     fn step(&mut self, socket: &OwnedFd) -> Result<(), FrameFailed> {
         let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
         fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        self.next.expire();
         let wait = self.next.wait().and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds, wait.as_ref()) {
             Err(Errno::INTR) => return Ok(()),
             Ok(0) => {
                 self.next.advance();
+                self.reap();
                 return Ok(());
             }
             other => other?,
         };
         let asked = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        let ended = fds.iter().skip(1).any(|fd| !fd.revents().is_empty());
         drop(fds);
-        if ended {
-            self.reap();
-        }
+        self.reap();
         if !asked {
             return Ok(());
         }
@@ -91,8 +90,20 @@ impl Server {
             }
         };
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        wire::send(socket.as_fd(), &reply, &borrowed)?;
-        Ok(())
+        match wire::send(socket.as_fd(), &reply, &borrowed) {
+            // The descriptors cannot be passed now: a program may keep so many of its own under way that its user may not send
+            // any more. Nothing was sent yet; what was started for it goes, and everything else stays.
+            Err(FrameFailed::Socket(errno @ (Errno::TOOMANYREFS | Errno::NOBUFS | Errno::NOMEM)))
+                if !fds.is_empty() =>
+            {
+                if let Reply::Launched(started) = &reply {
+                    self.kill(started.id);
+                }
+                let refused = refusal(const { Code::new("sandbox.launch.host.failed") }, errno);
+                wire::send(socket.as_fd(), &Reply::Refused(refused), &[])
+            }
+            sent => sent,
+        }
     }
 
     fn now(&mut self) -> Timestamp {
@@ -147,8 +158,10 @@ impl Server {
             let key = self.state.receipt_key()?;
             LaunchReceipt::sign(launch, &key).map_err(|error| error.to_string())
         };
+        // Also when the launch is refused: what stands ready was made before whatever is wrong now.
+        let mut next = std::mem::take(&mut self.next);
         let Running { started, enforced, private, fds, again } =
-            launch::launch(&self.config, policy, &mut self.cache, now, request, &mut self.next, sign)?;
+            launch::launch(&self.config, policy, &mut self.cache, now, request, &mut next, sign)?;
         self.next = again.map_or(Next::None, Next::Wanted);
         let pidfd = match pidfd_open(enforced.init, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,

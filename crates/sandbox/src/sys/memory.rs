@@ -14,8 +14,9 @@ pub fn give_back() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     for (start, length) in maps.lines().filter_map(|line| code_of(line, &program)) {
         let at = std::ptr::with_exposed_provenance_mut::<libc::c_void>(start);
-        // SAFETY: the kernel has just named this as a private mapping of this program's file that nobody can write, so each
-        // page of it is the file's own and comes back as it is when it is touched again (madvise(2), MADV_DONTNEED).
+        // SAFETY: the kernel has just named this as a private mapping of this program's file that cannot be written. Nothing in
+        // this process writes its code by other means, and it has no text relocations, so each page is the file's own and
+        // comes back as it is when it is touched again (madvise(2), MADV_DONTNEED).
         unsafe { libc::madvise(at, length, libc::MADV_DONTNEED) };
     }
     #[cfg(target_env = "gnu")]

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use sigil_sandbox::client::{ExitStatus, Rpc};
+use sigil_sandbox::launcher::wire::LaunchRequest;
 use sigil_sandbox::profile::Layer;
 
 use crate::harness::Test;
@@ -204,16 +205,22 @@ fn granted_folders() {
     assert!(!read.join("d").exists() && !write.join(".git/hooks/h").exists());
 }
 
-/// The children of the launcher.
+/// The children of the launcher that live.
 fn children(world: &World) -> Vec<i32> {
     let launcher = world.launcher.as_ref().expect("a launcher").pid();
     let text = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).expect("its children");
-    text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+    let lives = |pid: &&str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    };
+    text.split_whitespace().filter(lives).map(|pid| pid.parse().expect("a pid")).collect()
 }
 
 /// The init of the sandbox that stands ready, once nothing else is left; not `used`, which may be there still.
 fn stands_ready(world: &World, used: i32) -> i32 {
+    let begun = std::time::Instant::now();
     loop {
+        assert!(begun.elapsed().as_secs() < 20, "nothing stands ready: {:?}", children(world));
         if let [only] = children(world)[..]
             && only != used
         {
@@ -237,17 +244,17 @@ fn standby() {
         ceilings.plugins.insert("probe".parse().expect("a name"), toml::from_str(&toml).expect("a grant"));
     };
     world.set_policy(1, &endorse).expect("accepted");
-    // What it prints, and the init of its sandbox.
-    let run = |world: &World| {
+    // What it prints, and the init of its sandbox, which is not `old`: that one may not be quite gone yet.
+    let run = |world: &World, old: i32| {
         let launched = world.launch();
-        let init = children(world).first().copied().expect("it runs");
+        let init = children(world).into_iter().find(|pid| *pid != old).expect("it runs");
         drop(launched.rpc);
         (world::read_all(launched.stdout), init)
     };
-    let (printed, first) = run(&world);
+    let (printed, first) = run(&world, 0);
     assert_eq!(printed, "first\n");
     let ready = stands_ready(&world, first);
-    assert_eq!(run(&world), ("first\n".to_owned(), ready));
+    assert_eq!(run(&world, first), ("first\n".to_owned(), ready));
     let next = stands_ready(&world, ready);
 
     // Another folder at the granted path: what was opened before is not what is granted now.
@@ -255,10 +262,35 @@ fn standby() {
     std::fs::create_dir(&granted).expect("a folder");
     world::write(&granted.join("a"), "second\n");
     let ended = gone(next);
-    let (printed, other) = run(&world);
+    let (printed, other) = run(&world, next);
     assert_eq!(printed, "second\n");
-    assert_ne!(other, next);
     ended();
+
+    // Another program in the tree while it was made, and the right one again when it is launched.
+    let (program, aside) = (world.store(&tree).join("bin/probe"), world.path("aside"));
+    let ready = stands_ready(&world, other);
+    let (printed, _) = run(&world, other);
+    assert_eq!(printed, "second\n");
+    std::fs::rename(&program, &aside).expect("moved");
+    world::write(&program, "#!/bin/sh\necho another; cat\n");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    let made = stands_ready(&world, ready);
+    std::fs::rename(&aside, &program).expect("moved back");
+    assert_eq!(run(&world, ready), ("second\n".to_owned(), made));
+
+    // A launch that is refused takes away what stands ready, and so does a kill: neither hurts the next one.
+    let ended = gone(stands_ready(&world, made));
+    let wrong = LaunchRequest { manifest: format!("{}\n", world.manifest), ..world.request() };
+    assert_eq!(world.refusal(&wrong), "sandbox.launch.manifest.other");
+    ended();
+    let (printed, last) = run(&world, made);
+    assert_eq!(printed, "second\n");
+    let ready = stands_ready(&world, last);
+    let ended = gone(ready);
+    rustix::process::kill_process(Pid::from_raw(ready).expect("a pid"), Signal::KILL).expect("killed");
+    ended();
+    let (printed, other) = run(&world, ready);
+    assert_eq!(printed, "second\n");
 
     // Another policy: nothing that was made under the one before is used.
     let ended = gone(stands_ready(&world, other));
