@@ -196,12 +196,15 @@ impl BaseProfile {
     /// # Errors
     /// [`LoadBase`] when there is none, or the embedded data is malformed.
     pub fn load(name: &str) -> Result<&'static Self, LoadBase> {
-        static LOADED: OnceLock<Result<Vec<BaseProfile>, LoadBase>> = OnceLock::new();
-        let all = LOADED.get_or_init(|| Self::names().map(Self::read).collect()).as_ref().map_err(Clone::clone)?;
-        all.iter().find(|profile| profile.name == name).ok_or_else(|| LoadBase::Unknown {
+        /// One for each profile: a launch needs one of them, and `sigil sandbox run` reads it for each command.
+        static LOADED: [OnceLock<Result<BaseProfile, LoadBase>>; PROFILES.len()] =
+            [const { OnceLock::new() }; PROFILES.len()];
+        let found = PROFILES.iter().zip(&LOADED).find(|((known, _), _)| *known == name);
+        let (_, loaded) = found.ok_or_else(|| LoadBase::Unknown {
             name: name.to_owned(),
             known: Self::names().collect::<Vec<_>>().join(", "),
-        })
+        })?;
+        loaded.get_or_init(|| Self::read(name)).as_ref().map_err(Clone::clone)
     }
 
     /// The system calls of a program that needs `features`.
