@@ -6,9 +6,11 @@
 
 use ring::digest::{Context, SHA256};
 use serde_json::json;
-use sigil_audit::Receipt;
+use sigil_audit::{Entry, Pending, Receipt};
 use sigil_scan::StreamScanner;
-use sigil_types::{Action, Code, Digest, EventId, Hop as HopWord, Label, Origin, Stage, TurnId, Untrusted};
+use sigil_types::{
+    Action, Code, Digest, EventId, Hop as HopWord, Label, Origin, Stage, TurnId, Untrusted, WorkspaceId,
+};
 
 use crate::assemble::link_filter;
 use crate::body::ChannelBody;
@@ -63,6 +65,8 @@ pub struct ClearedStream {
     sent: Context,
     bytes: u64,
     redactions: u64,
+    /// The closing entry as far as it is known, and the workspace of the reference to the text; nothing once it was written.
+    closing: Option<(Entry, WorkspaceId)>,
 }
 
 impl std::fmt::Debug for ClearedStream {
@@ -81,6 +85,8 @@ impl Gate {
         }
         let screening = Screening::new(&self.core, &case.rules, session, &door.sink, HopWord::ToChannel);
         let links = link_filter(&screening);
+        let closing = self.entry("gate.to_channel.closed", session).turn(turn);
+        let workspace = session.context().workspace.clone();
         let entry = self.entry("gate.to_channel.opened", session).turn(turn).data(json!({
             "destination": door.sink.destination.to_string(), "label": case.label,
             "policy": case.rules.now.digest(), "generation": case.generation, "links_filtered": links.is_some(),
@@ -100,9 +106,17 @@ impl Gate {
                 redactions: 0,
                 label: case.label,
                 rules: case.rules,
+                closing: Some((closing, workspace)),
             })),
             Err(failed) => StreamVerdict::Refused(log_failed(&case, &failed)),
         }
+    }
+}
+
+impl Drop for ClearedStream {
+    /// However a reply ends, the log says what of it went out. Nobody waits for this entry: nothing follows it.
+    fn drop(&mut self) {
+        drop(self.close(true));
     }
 }
 
@@ -150,20 +164,30 @@ impl ClearedStream {
             }
         };
         let piece = self.piece(session, text, rules);
-        let mut digest = [0; 32];
-        digest.copy_from_slice(self.sent.clone().finish().as_ref());
-        let workspace = &session.context().workspace;
-        let entry = self.gate.entry("gate.to_channel.closed", session).turn(self.turn).data(json!({
-            "open": self.open.id(), "bytes": self.bytes, "redactions": self.redactions,
-            "text": self.gate.core.text_ref(workspace, Digest::from_bytes(digest).as_bytes()),
-        }));
-        match self.gate.core.audit.append(entry).await {
+        let Some(closing) = self.close(false) else { return Ok((piece, self.open)) };
+        match closing.await {
             Ok(receipt) => Ok((piece, receipt)),
             Err(failed) => {
                 let case = self.gate.open_case(session, &self.sink, HopWord::ToChannel);
                 Err(Stopped { refused: log_failed(&case, &failed) })
             }
         }
+    }
+
+    /// Appends the closing entry, unless that was done: how much went out, and the reference to it. A reply that is `cut` was
+    /// stopped, refused or given up before its end.
+    fn close(&mut self, cut: bool) -> Option<Pending> {
+        let (entry, workspace) = self.closing.take()?;
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.sent.clone().finish().as_ref());
+        let mut data = json!({
+            "open": self.open.id(), "bytes": self.bytes, "redactions": self.redactions,
+            "text": self.gate.core.text_ref(&workspace, Digest::from_bytes(digest).as_bytes()),
+        });
+        if cut && let Some(data) = data.as_object_mut() {
+            data.insert("cut".to_owned(), true.into());
+        }
+        Some(self.gate.core.audit.append(entry.data(data)))
     }
 
     /// Applies the table to what the scanner released, with a durable receipt for each piece that loses something.

@@ -250,6 +250,26 @@ async fn a_stream_is_written_down_before_and_after() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_given_up_is_closed_in_the_log() {
+    let test = TestGate::new(Preset::Balanced);
+    let session = test.session();
+    let channel = std::sync::Arc::new(RecordingChannel::default());
+    let door = test.gate.channel_door(sigil_types::ChannelRef("cli".parse().expect("a name")), channel);
+    let StreamVerdict::Open(mut stream) = test.gate.clear_stream(&session, &door, turn()).await else {
+        panic!("refused")
+    };
+    let words = Untrusted::new(sigil_types::Origin::Model, "Half a sentence that is long enough to be ".to_owned());
+    stream.push(&session, words).await.expect("harmless");
+    drop(stream);
+    // What is appended next is written after it.
+    streamed(&test, Label::bottom(), &["Hello."]).await;
+    let kinds = ["opened", "closed", "opened", "closed"].map(|word| format!("gate.to_channel.{word}"));
+    assert_eq!(test.kinds(), kinds);
+    let closed = test.entries().into_iter().find(|entry| entry.kind.as_str() == "gate.to_channel.closed").expect("one");
+    assert!(closed.data.to_string().contains("\"cut\":true"), "{:?}", closed.data);
+}
+
+#[tokio::test]
 async fn nothing_leaves_when_the_log_cannot_be_written() {
     let test = TestGate::with_a_small_log();
     let tool = RecordingTool::new("a.one", private());

@@ -138,10 +138,13 @@ impl TestGate {
     }
 
     pub(crate) fn kinds(&self) -> Vec<String> {
-        let filter = sigil_audit::Filter::default();
-        let mut entries = self.audit.query(&filter).expect("reads");
+        self.entries().into_iter().map(|entry| entry.kind.to_string()).collect()
+    }
+
+    pub(crate) fn entries(&self) -> Vec<sigil_audit::Stored> {
+        let mut entries = self.audit.query(&sigil_audit::Filter::default()).expect("reads");
         entries.sort_by_key(|entry| entry.seq);
-        entries.into_iter().map(|entry| entry.kind.to_string()).collect()
+        entries
     }
 }
 
