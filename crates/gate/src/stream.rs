@@ -65,8 +65,10 @@ pub struct ClearedStream {
     sent: Context,
     bytes: u64,
     redactions: u64,
-    /// The closing entry as far as it is known, and the workspace of the reference to the text; nothing once it was written.
-    closing: Option<(Entry, WorkspaceId)>,
+    /// The closing entry as far as it is known, and whether it was appended.
+    closing: Entry,
+    closed: bool,
+    workspace: WorkspaceId,
 }
 
 impl std::fmt::Debug for ClearedStream {
@@ -106,7 +108,9 @@ impl Gate {
                 redactions: 0,
                 label: case.label,
                 rules: case.rules,
-                closing: Some((closing, workspace)),
+                closing,
+                closed: false,
+                workspace,
             })),
             Err(failed) => StreamVerdict::Refused(log_failed(&case, &failed)),
         }
@@ -116,7 +120,9 @@ impl Gate {
 impl Drop for ClearedStream {
     /// However a reply ends, the log says what of it went out. Nobody waits for this entry: nothing follows it.
     fn drop(&mut self) {
-        drop(self.close(true));
+        if !self.closed {
+            drop(self.close(true));
+        }
     }
 }
 
@@ -164,8 +170,7 @@ impl ClearedStream {
             }
         };
         let piece = self.piece(session, text, rules);
-        let Some(closing) = self.close(false) else { return Ok((piece, self.open)) };
-        match closing.await {
+        match self.close(false).await {
             Ok(receipt) => Ok((piece, receipt)),
             Err(failed) => {
                 let case = self.gate.open_case(session, &self.sink, HopWord::ToChannel);
@@ -174,20 +179,20 @@ impl ClearedStream {
         }
     }
 
-    /// Appends the closing entry, unless that was done: how much went out, and the reference to it. A reply that is `cut` was
-    /// stopped, refused or given up before its end.
-    fn close(&mut self, cut: bool) -> Option<Pending> {
-        let (entry, workspace) = self.closing.take()?;
+    /// Appends the closing entry: how much went out, and the reference to it. A reply that is `cut` was stopped, refused or
+    /// given up before its end.
+    fn close(&mut self, cut: bool) -> Pending {
+        self.closed = true;
         let mut digest = [0; 32];
         digest.copy_from_slice(self.sent.clone().finish().as_ref());
         let mut data = json!({
             "open": self.open.id(), "bytes": self.bytes, "redactions": self.redactions,
-            "text": self.gate.core.text_ref(&workspace, Digest::from_bytes(digest).as_bytes()),
+            "text": self.gate.core.text_ref(&self.workspace, Digest::from_bytes(digest).as_bytes()),
         });
         if cut && let Some(data) = data.as_object_mut() {
             data.insert("cut".to_owned(), true.into());
         }
-        Some(self.gate.core.audit.append(entry.data(data)))
+        self.gate.core.audit.append(self.closing.clone().data(data))
     }
 
     /// Applies the table to what the scanner released, with a durable receipt for each piece that loses something.

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mounts_of_this_process_can_be_read_and_rest() {
+    fn the_mounts_of_this_process_can_be_read() {
         let mounts = Mounts::read().unwrap();
         assert!(mounts.mounts.iter().any(|(point, _)| point == Path::new("/")));
         assert_eq!(unescaped(br"a\040b\134\011c\9"), b"a b\\\tc\\9");

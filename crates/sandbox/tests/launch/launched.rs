@@ -278,12 +278,26 @@ fn standby() {
     std::fs::rename(&aside, &program).expect("moved back");
     assert_eq!(run(&world, ready), ("second\n".to_owned(), made));
 
+    // Something was mounted below the granted folder: it is not the one that was opened.
+    let mut used = made;
+    if rustix::process::geteuid().is_root() {
+        use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+        let next = stands_ready(&world, made);
+        std::fs::create_dir(granted.join("below")).expect("a folder");
+        mount("none", granted.join("below"), "tmpfs", MountFlags::empty(), None).expect("mounted");
+        let launched = world.launch();
+        unmount(granted.join("below"), UnmountFlags::DETACH).expect("unmounted");
+        used = children(&world).into_iter().find(|pid| *pid != next).expect("it runs in another");
+        drop(launched.rpc);
+        world::read_all(launched.stdout);
+    }
+
     // A launch that is refused takes away what stands ready, and so does a kill: neither hurts the next one.
-    let ended = gone(stands_ready(&world, made));
+    let ended = gone(stands_ready(&world, used));
     let wrong = LaunchRequest { manifest: format!("{}\n", world.manifest), ..world.request() };
     assert_eq!(world.refusal(&wrong), "sandbox.launch.manifest.other");
     ended();
-    let (printed, last) = run(&world, made);
+    let (printed, last) = run(&world, used);
     assert_eq!(printed, "second\n");
     let ready = stands_ready(&world, last);
     let ended = gone(ready);
