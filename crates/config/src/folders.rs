@@ -8,8 +8,9 @@ use sigil_types::WorkspaceId;
 /// Where everything of one Sigil lies. Pure names: nothing is created or checked here.
 ///
 /// ```text
-/// <data>/gateway.db  audit.db  vault/  workspaces/<id>/  plugins/  run/
-/// <data>.launcher/   the launcher's own: trusted keys, policy floor, last signed head; outside the gateway's reach
+/// <data>/            gateway.db  audit.db  text.key  vault/  workspaces/<id>/  run/
+/// <data>.launcher/   the launcher's own, which the gateway cannot write: trusted keys, policy floor, last signed head,
+///                    plugins/, launches/
 /// <config>/sigil.yaml  policy.dsse  keys/
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,16 +52,16 @@ impl Folders {
         self.data.join("workspaces").join(id.as_str())
     }
 
-    /// The store of installed plugins.
+    /// The store of installed plugins, which the gateway may only read.
     #[must_use]
     pub fn plugins(&self) -> PathBuf {
-        self.data.join("plugins")
+        self.launcher.join("plugins")
     }
 
-    /// What lives as long as the process.
+    /// Where the private folders of running programs are.
     #[must_use]
-    pub fn run(&self) -> PathBuf {
-        self.data.join("run")
+    pub fn launches(&self) -> PathBuf {
+        self.launcher.join("launches")
     }
 
     /// The keys that may sign the policy: the launcher's, read by the gateway only before it confines itself.

@@ -220,15 +220,14 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
     let first = app.map(|_| said_first);
     tokio::spawn(follow::pipe(Arc::clone(shared), receiver(stdout)?, LogStream::Stdout, first));
     let (stream, dialect) = match (rpc, app) {
-        (Rpc::Socket(rpc), None) => (transport::inherited(rpc)?, Dialect::Sdk),
-        (Rpc::Private(folder), Some(app)) => {
+        (Rpc::Socket(rpc), None) => (transport::connected(rpc)?, Dialect::Sdk),
+        (Rpc::Serves, Some(app)) => {
             let line = tokio::time::timeout(START, first_line).await.map_err(|_| ConnectFailed::Silent(START))?;
             let handshake =
                 Handshake::parse(&line.map_err(|_| ConnectFailed::Ended)?, app).map_err(ConnectFailed::from)?;
-            (transport::named(&folder, &handshake).await?, Dialect::GoPlugin)
+            (transport::connected(connect(shared, id, handshake).await?)?, Dialect::GoPlugin)
         }
-        (Rpc::Socket(_), Some(_)) => return Err(ConnectFailed::Missing("private folder").into()),
-        (Rpc::Private(_), None) => return Err(ConnectFailed::Missing("socket").into()),
+        (Rpc::Socket(_), Some(_)) | (Rpc::Serves, None) => return Err(ConnectFailed::Missing.into()),
     };
     let speech = |step| move |error: RpcFailed| StartFailed::Speech { step, why: error.to_string() };
     let (client, connection) = Client::connect(stream, dialect).await.map_err(speech("connect"))?;
@@ -266,6 +265,13 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
         doubt: Notify::new(),
         _connection: connection,
     })
+}
+
+/// Has the launcher connect to the socket that the plugin named, in the private folder of its launch.
+async fn connect(shared: &Shared, launch: LaunchId, handshake: Handshake) -> Result<OwnedFd, ConnectFailed> {
+    let launcher = shared.parts.launcher.clone();
+    let asked = tokio::task::spawn_blocking(move || launcher.connect(launch, handshake.into_socket())).await;
+    Ok(asked.unwrap_or(Err(LaunchRefused::Nonsense))?)
 }
 
 /// What the egress proxy knows the instance as.

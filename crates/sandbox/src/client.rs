@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sigil_audit::{HeadSigner, HeadToSign, SignRefused, SignedHead, VerifyKey};
 use sigil_types::{Code, Digest, LaunchId, ToolFacts};
 
+use crate::launcher::connect::SocketName;
 use crate::launcher::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Started, Status};
 use crate::profile::Egress;
 use crate::receipt::{Launch, LaunchReceipt, ReceiptRefused};
@@ -63,9 +64,8 @@ pub struct Launched {
 pub enum Rpc {
     /// A connected stream socket; the program has the other end as its standard input.
     Socket(OwnedFd),
-    /// The folder on the host that the program sees as `/tmp` and makes its socket in. Open what is in it by this
-    /// descriptor only, with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`: the program writes there.
-    Private(OwnedFd),
+    /// It makes a socket in its private folder and serves there: [`LauncherClient::connect`].
+    Serves,
 }
 
 /// How a program ended.
@@ -191,7 +191,7 @@ impl LauncherClient {
     pub fn launch(&self, request: &LaunchRequest) -> Result<Launched, LaunchRefused> {
         let (reply, fds) = self.ask(&Request::Launch(Box::new(request.clone())))?;
         let Reply::Launched(started) = reply else { return Err(LaunchRefused::Nonsense) };
-        let Started { id, receipt, report, facts, egress, private } = *started;
+        let Started { id, receipt, report, facts, egress, serves } = *started;
         let launch = receipt.verify(&self.shared.public)?;
         let signed = (&launch.plugin, &launch.instance, &launch.workspace, &launch.policy, &launch.tree);
         let asked = (&request.plugin, &request.instance, &request.workspace, &request.policy, &request.tree);
@@ -199,13 +199,24 @@ impl LauncherClient {
             return Err(LaunchRefused::Nonsense);
         }
         let mut fds = fds.into_iter();
-        let (Some(rpc), Some(stdout), Some(stderr), Some(exit)) = (fds.next(), fds.next(), fds.next(), fds.next())
-        else {
+        let (Some(stdout), Some(stderr), Some(exit)) = (fds.next(), fds.next(), fds.next()) else {
             return Err(LaunchRefused::Nonsense);
         };
-        let rpc = if private { Rpc::Private(rpc) } else { Rpc::Socket(rpc) };
+        let rpc = if serves { Rpc::Serves } else { Rpc::Socket(fds.next().ok_or(LaunchRefused::Nonsense)?) };
         let egress_rules = egress;
         Ok(Launched { id, rpc, stdout, stderr, exit, egress: fds.next(), egress_rules, receipt, launch, report, facts })
+    }
+
+    /// Connects to the socket `socket` that the launched program serves on in its private folder. The launcher has made sure
+    /// that it is the program who serves there. The connection does not block.
+    ///
+    /// # Errors
+    /// When there is no such socket, somebody else serves on it, or the program does not run.
+    pub fn connect(&self, launch: LaunchId, socket: SocketName) -> Result<OwnedFd, LaunchRefused> {
+        match self.ask(&Request::Connect { launch, socket })? {
+            (Reply::Connected {}, fds) => fds.into_iter().next().ok_or(LaunchRefused::Nonsense),
+            _ => Err(LaunchRefused::Nonsense),
+        }
     }
 
     /// Kills a launched program and everything that it started. No error when it has ended.

@@ -4,6 +4,7 @@
 //! application protocol of the manifest, a Unix socket, gRPC, no certificate, no multiplexing. TCP is refused because a
 //! port is nobody's; the broker because it is a second way in.
 
+use sigil_sandbox::launcher::connect::SocketName;
 use sigil_types::Code;
 
 /// The longest line. A certificate would not fit, and is refused anyway.
@@ -39,9 +40,6 @@ pub enum HandshakeRefused {
     /// Multiplexing.
     #[error("the plugin offers multiplexing over go-plugin's broker, which is not spoken here")]
     Multiplex,
-    /// What the name leads to is no socket.
-    #[error("the address leads to something that is not a socket")]
-    NotASocket,
 }
 
 impl HandshakeRefused {
@@ -51,7 +49,7 @@ impl HandshakeRefused {
         match self {
             Self::Form => const { Code::new("host.handshake.form.bad") },
             Self::Core | Self::App { .. } => const { Code::new("host.handshake.version.unknown") },
-            Self::Network | Self::Address | Self::NotASocket => const { Code::new("host.handshake.address.refused") },
+            Self::Network | Self::Address => const { Code::new("host.handshake.address.refused") },
             Self::Protocol => const { Code::new("host.handshake.protocol.refused") },
             Self::Certificate | Self::Multiplex => const { Code::new("host.handshake.feature.refused") },
         }
@@ -59,10 +57,8 @@ impl HandshakeRefused {
 }
 
 /// A handshake that was accepted: the name of a socket.
-///
-/// INVARIANT: the name has 1 to 107 characters of `A-Z a-z 0-9 . _ -`, and is neither `.` nor `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake(String);
+pub struct Handshake(SocketName);
 
 impl Handshake {
     /// Reads a line, without its newline.
@@ -100,15 +96,18 @@ impl Handshake {
             return Err(HandshakeRefused::Multiplex);
         }
         let name = address.strip_prefix('/').and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let named = (1..=107).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != "..";
-        if named { Ok(Self(name.to_owned())) } else { Err(HandshakeRefused::Address) }
+        SocketName::try_from(name.to_owned()).map(Self).map_err(|_| HandshakeRefused::Address)
     }
 
     /// The name of the socket in the folder of the launch.
     #[must_use]
     pub fn socket(&self) -> &str {
-        &self.0
+        self.0.as_str()
+    }
+
+    /// The name of the socket.
+    pub(crate) fn into_socket(self) -> SocketName {
+        self.0
     }
 }
 

@@ -114,7 +114,7 @@ fn refused(how: &str) -> String {
 }
 
 fn leads_out() {
-    assert_eq!(refused("link"), "host.handshake.address.refused");
+    assert_eq!(refused("link"), "sandbox.connect.socket.unusable");
 }
 
 fn certificate() {
@@ -134,7 +134,7 @@ fn foreign() {
             }
         });
         let refused = world.try_start("gopher").await.expect_err("refused");
-        assert_eq!(refused.code().as_str(), "host.plugin.connect.peer", "{refused}");
+        assert_eq!(refused.code().as_str(), "sandbox.connect.peer.other", "{refused}");
         // What it was connected to was told nothing.
         let (stream, _) = listener.await.expect("joined").accept().await.expect("accepted");
         assert_eq!(stream.try_read(&mut [0; 1]).expect("its end"), 0);

@@ -202,7 +202,7 @@ pub(super) fn launch(
         report: enforced.report.clone(),
         facts: ready.compiled.facts.clone(),
         egress: ready.compiled.egress.clone(),
-        private: private.is_some(),
+        serves: private.is_some(),
     };
     let again = private.is_none().then_some(ready);
     Ok(Running { started, enforced, private, fds, again })
@@ -349,23 +349,21 @@ fn host_failed(what: &'static str, source: Errno) -> Refusal {
     refusal(failed.code(), failed)
 }
 
-/// Starts the program. The descriptors for the gateway: RPC socket or private folder, output, errors, exit, listener.
+/// Starts the program. The descriptors for the gateway: output, errors, exit, RPC socket, listener; the last two if there are any.
 fn start(
     prepared: &Prepared,
     private: Option<&PathBuf>,
     standby: Option<Standby>,
 ) -> Result<(Enforced, Vec<OwnedFd>), Refusal> {
     let failed = |what| move |errno| host_failed(what, errno);
-    let (ours, theirs) = match private {
-        Some(folder) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let ours = openat(CWD, folder, flags, Mode::empty()).map_err(failed("cannot open the private folder"))?;
-            let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(failed("cannot open /dev/null"))?;
-            (ours, null)
-        }
-        None => socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(failed("cannot make the RPC socket"))?,
+    let (ours, theirs) = if private.is_some() {
+        let null = openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed("cannot open /dev/null"))?;
+        (None, null)
+    } else {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(failed("cannot make the RPC socket"))?;
+        (Some(ours), theirs)
     };
     let (out, their_out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
     let (err, their_err) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("cannot make a pipe"))?;
@@ -388,7 +386,8 @@ fn start(
             return Err(host_failed("cannot duplicate a descriptor", errno));
         }
     };
-    let mut fds = vec![ours, out, err, exit];
+    let mut fds = vec![out, err, exit];
+    fds.extend(ours);
     fds.extend(egress);
     Ok((enforced, fds))
 }

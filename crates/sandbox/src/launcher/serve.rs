@@ -10,6 +10,7 @@ use sigil_audit::{HeadToSign, SignRefused, witness};
 use sigil_policy::{Bundle, Verified};
 use sigil_types::{Clock, Code, LaunchId, SystemClock, Timestamp};
 
+use super::connect::{self, ConnectRefused, SocketName};
 use super::launch::{self, Cache, Next, Running};
 use super::state::State;
 use super::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Status};
@@ -117,6 +118,12 @@ impl Server {
             Request::Launch(request) => {
                 return self.launch(&request).unwrap_or_else(|refused| (Reply::Refused(refused), Vec::new()));
             }
+            Request::Connect { launch, socket } => {
+                return match self.connect(launch, &socket) {
+                    Ok(stream) => (Reply::Connected {}, vec![stream]),
+                    Err(refused) => (Reply::Refused(refusal(refused.code(), refused)), Vec::new()),
+                };
+            }
             Request::SignHead { head } => match self.sign_head(&head) {
                 Ok(note) => Reply::Signed { note },
                 Err(why) => Reply::NotSigned { why },
@@ -174,6 +181,13 @@ impl Server {
         };
         self.children.push(Child { id: started.id, init: enforced.init, pidfd, private });
         Ok((Reply::Launched(Box::new(started)), fds))
+    }
+
+    fn connect(&self, launch: LaunchId, socket: &SocketName) -> Result<OwnedFd, ConnectRefused> {
+        let child = self.children.iter().find(|child| child.id == launch);
+        let (folder, init) =
+            child.and_then(|child| Some((child.private.as_ref()?, child.init))).ok_or(ConnectRefused::NoFolder)?;
+        connect::to(folder, socket, init)
     }
 
     fn sign_head(&mut self, head: &HeadToSign) -> Result<String, SignRefused> {

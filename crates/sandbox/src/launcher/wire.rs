@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sigil_audit::{HeadToSign, SignRefused};
 use sigil_types::{Code, Digest, InstanceId, LaunchId, PluginName, Timestamp, ToolFacts, WorkspaceId};
 
+use super::connect::SocketName;
 use crate::profile::{Egress, Params};
 use crate::receipt::LaunchReceipt;
 use crate::report::LayerReport;
@@ -35,6 +36,13 @@ pub enum Request {
     },
     /// Start a plugin.
     Launch(Box<LaunchRequest>),
+    /// Connect to the socket that a program serves on.
+    Connect {
+        /// Which program.
+        launch: LaunchId,
+        /// The socket's name in the program's private folder.
+        socket: SocketName,
+    },
     /// Sign the head of the audit log.
     SignHead {
         /// The head.
@@ -93,9 +101,11 @@ pub enum Reply {
         /// Its digest.
         digest: Digest,
     },
-    /// The program runs. Descriptors: RPC socket or (go-plugin) its private folder, output, errors, exit, and the egress
+    /// The program runs. Descriptors: output, errors, exit, the RPC socket unless it serves on one of its own, and the egress
     /// listener if there is one.
     Launched(Box<Started>),
+    /// The connection. Descriptor: a connected stream socket that does not block.
+    Connected {},
     /// The signed head.
     Signed {
         /// The C2SP checkpoint.
@@ -128,8 +138,8 @@ pub struct Started {
     pub facts: ToolFacts,
     /// What the egress proxy lets it reach.
     pub egress: Egress,
-    /// Whether the first descriptor is a private folder instead of an RPC socket.
-    pub private: bool,
+    /// Whether it serves on a socket of its own, in its private folder ([`Request::Connect`]).
+    pub serves: bool,
 }
 
 /// How the launcher is.
@@ -287,10 +297,11 @@ mod tests {
         assert!(Request::parse(&vec![b' '; MAX_REQUEST_BYTES + 1]).is_err());
     }
 
-    const SAMPLES: [&str; 5] = [
+    const SAMPLES: [&str; 6] = [
         r#"{"ask":"status"}"#,
         r#"{"ask":"set_policy","envelope":"{}"}"#,
         r#"{"ask":"kill","launch":"la_01ARZ3NDEKTSV4RRFFQ69G5FAV"}"#,
+        r#"{"ask":"connect","launch":"la_01ARZ3NDEKTSV4RRFFQ69G5FAV","socket":"plugin123"}"#,
         r#"{"ask":"sign_head","head":{"size":1,"root":"@","previous":0,"proof":["@"]}}"#,
         r#"{"ask":"launch","plugin":"files","instance":"pl_01ARZ3NDEKTSV4RRFFQ69G5FAV","workspace":"home","policy":"@",
             "manifest":"name: files","tree":"@","params":{"folders":{"docs":["/srv/docs"]}}}"#,
@@ -299,7 +310,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_understood_means_the_same_when_written_again(
-            sample in 0_usize..5, at in 0_usize..600, byte: u8, cut in 0_usize..600,
+            sample in 0_usize..6, at in 0_usize..600, byte: u8, cut in 0_usize..600,
         ) {
             let mut bytes = SAMPLES[sample].replace('@', &Digest::of(b"x").to_string()).into_bytes();
             if let Some(place) = bytes.get_mut(at) {

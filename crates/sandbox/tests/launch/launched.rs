@@ -341,7 +341,9 @@ fn go_plugin() {
         |_| {},
     );
     let launched = world.launch();
-    let Rpc::Private(folder) = launched.rpc else { panic!("a folder") };
+    assert!(matches!(launched.rpc, Rpc::Serves));
+    let folder = world.path("run").join(launched.id.to_string());
+    let folder = std::fs::File::open(folder).expect("its folder");
     let mut line = String::new();
     let mut out = std::io::BufReader::new(std::fs::File::from(launched.stdout));
     std::io::BufRead::read_line(&mut out, &mut line).expect("a line");

@@ -13,13 +13,13 @@ const MAX_RUNNING: usize = 64;
 /// Makes the folders of this Sigil and forks the launcher. To be called from `main`, before any thread exists and before
 /// anything from outside is read.
 pub(crate) fn fork_launcher(folders: &Folders) -> anyhow::Result<Launcher> {
-    for folder in [&folders.data, &folders.plugins(), &folders.run(), &folders.vault()] {
+    for folder in [&folders.data, &folders.vault(), &folders.launcher, &folders.plugins(), &folders.launches()] {
         private_folder(folder)?;
     }
     let config = LauncherConfig {
         state: folders.launcher.clone(),
         plugins: folders.plugins(),
-        run: folders.run(),
+        run: folders.launches(),
         own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
         homes: homes(),
         origin: format!("sigil/{}", host_name()),
