@@ -13,7 +13,7 @@ use super::failure::{At, Failure, Stage};
 use super::prepared::Prepared;
 use super::sources::Source;
 use super::start::OWN;
-use crate::profile::{Access, ProcMode, Right};
+use crate::profile::{Access, Landlock, ProcMode, Right};
 use crate::report::LayerReport;
 use crate::sys;
 
@@ -64,13 +64,40 @@ fn refuse(error: &RulesetError) -> Failure {
     Failure { stage: Stage::Landlock, errno: 0, what: error.to_string() }
 }
 
-/// Restricts the calling process, and writes into `report` what the kernel knows.
+/// What may be done with one file or folder and everything below it.
+pub(super) struct Rule<'a> {
+    /// The file or folder.
+    pub(super) fd: BorrowedFd<'a>,
+    /// What may be done.
+    pub(super) rights: &'a [Right],
+}
+
+/// Restricts the calling process to its profile, and writes into `report` what the kernel knows.
 pub(super) fn restrict(prepared: &Prepared, sources: &[Source], report: &mut LayerReport) -> Result<(), Failure> {
-    let wanted = &prepared.profile().landlock;
+    let own = own_files(prepared)?;
+    let bound = sources.iter().filter_map(|source| match source {
+        Source::Tree { fd, rights, .. } => Some(Rule { fd: fd.as_fd(), rights }),
+        Source::Link { .. } => None,
+    });
+    let own = own.iter().map(|(fd, rights)| Rule { fd: fd.as_fd(), rights });
+    let program = Rule { fd: sys::fixed_fd(OWN), rights: &[Right::Execute, Right::ReadFile] };
+    let program = prepared.is_probe().then_some(program);
+    let rules = bound.chain(own).chain(program);
+    enforce(&prepared.profile().landlock, prepared.least_abi(), rules, prepared.proxy_port(), report)
+}
+
+/// Restricts the calling thread, and those that it makes later, to `rules` and to TCP connections to `port`.
+pub(super) fn enforce<'a>(
+    wanted: &Landlock,
+    least_abi: u32,
+    rules: impl Iterator<Item = Rule<'a>>,
+    port: Option<u16>,
+    report: &mut LayerReport,
+) -> Result<(), Failure> {
     let abi = sys::landlock_abi();
     report.landlock_abi = abi;
-    if abi < prepared.least_abi() {
-        let what = format!("Landlock ABI {abi}, but the profile needs {}", prepared.least_abi());
+    if abi < least_abi {
+        let what = format!("Landlock ABI {abi}, but the profile needs {least_abi}");
         return Err(Failure { stage: Stage::Landlock, errno: 0, what });
     }
     let known = |right: &Right| right.since() <= abi;
@@ -95,26 +122,14 @@ pub(super) fn restrict(prepared: &Prepared, sources: &[Source], report: &mut Lay
         ruleset.create()
     };
     let mut ruleset = built().map_err(|error| refuse(&error))?;
-    let mut allow = |fd: BorrowedFd<'_>, rights: &[Right]| -> Result<(), Failure> {
+    for Rule { fd, rights } in rules {
         let rights: BitFlags<AccessFs> = rights.iter().copied().filter_map(fs_right).collect();
         let rights = rights & files;
-        if rights.is_empty() {
-            return Ok(());
-        }
-        (&mut ruleset).add_rule(PathBeneath::new(fd, rights)).map(drop).map_err(|error| refuse(&error))
-    };
-    for source in sources {
-        if let Source::Tree { fd, rights, .. } = source {
-            allow(fd.as_fd(), rights)?;
+        if !rights.is_empty() {
+            ruleset = ruleset.add_rule(PathBeneath::new(fd, rights)).map_err(|error| refuse(&error))?;
         }
     }
-    for (fd, rights) in own_files(prepared)? {
-        allow(fd.as_fd(), &rights)?;
-    }
-    if prepared.is_probe() {
-        allow(sys::fixed_fd(OWN), &[Right::Execute, Right::ReadFile])?;
-    }
-    if let (Some(port), true) = (prepared.proxy_port(), net.contains(AccessNet::ConnectTcp)) {
+    if let (Some(port), true) = (port, net.contains(AccessNet::ConnectTcp)) {
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(|error| refuse(&error))?;
     }
     ruleset.restrict_self().map_err(|error| refuse(&error))?;

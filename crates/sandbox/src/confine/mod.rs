@@ -7,6 +7,7 @@
 
 mod child;
 mod failure;
+mod gateway;
 mod ids;
 mod landlock;
 mod last;
@@ -18,6 +19,7 @@ mod standby;
 mod start;
 
 pub use failure::{Failure, Stage, StartFailed};
+pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway};
 pub use prepared::{Pin, Prepared};
 pub use standby::Standby;
 pub use start::{Enforced, Streams};

@@ -18,7 +18,8 @@ const PROFILES: [(&str, &str); 2] = [
 ];
 
 /// The files of `sandbox-profiles/seccomp/`, by name.
-const FILTERS: [(&str, &str); 2] = [
+const FILTERS: [(&str, &str); 3] = [
+    ("gateway", include_str!("../../../../sandbox-profiles/seccomp/gateway.toml")),
     ("native", include_str!("../../../../sandbox-profiles/seccomp/native.toml")),
     ("shell", include_str!("../../../../sandbox-profiles/seccomp/shell.toml")),
 ];
@@ -100,6 +101,68 @@ pub struct BaseTmpfs {
     pub inodes: u64,
     /// What it is for.
     pub why: String,
+}
+
+/// The gateway's own file: what it keeps when it confines itself.
+const GATEWAY: &str = include_str!("../../../../sandbox-profiles/gateway.toml");
+
+/// The profile of a process that confines itself: it has no root and no namespaces of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnProfile {
+    /// Its name.
+    pub name: String,
+    /// What the process does.
+    pub why: String,
+    /// The name of its system call filter.
+    seccomp: String,
+    /// The layers without which the process must not go on.
+    pub required: BTreeSet<Layer>,
+    /// Limits.
+    pub limits: OwnLimits,
+    /// The system's files and folders that it may read, where there are any.
+    pub bind: Vec<OwnBind>,
+    /// The Landlock domain.
+    pub landlock: Landlock,
+    /// The system calls.
+    #[serde(skip, default = "FilterData::nothing")]
+    pub filter: FilterData,
+}
+
+/// The limits of a process that confines itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnLimits {
+    /// `RLIMIT_CORE`, in bytes.
+    pub core_bytes: Option<u64>,
+}
+
+/// A file or folder of the system that a process which confines itself may read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnBind {
+    /// Where. Links are followed.
+    pub path: PathBuf,
+    /// What it is for.
+    pub why: String,
+}
+
+impl OwnProfile {
+    /// The gateway's. Read once in a process.
+    ///
+    /// # Errors
+    /// [`LoadBase`] when the embedded data is malformed.
+    pub fn gateway() -> Result<&'static Self, LoadBase> {
+        static LOADED: OnceLock<Result<OwnProfile, LoadBase>> = OnceLock::new();
+        let read = || {
+            let malformed =
+                |why: toml::de::Error| LoadBase::Malformed { file: "gateway".to_owned(), why: why.to_string() };
+            let mut profile: Self = toml::from_str(GATEWAY).map_err(malformed)?;
+            profile.filter = FilterSource::read(&profile.seccomp)?.select(&BTreeSet::new());
+            Ok(profile)
+        };
+        LOADED.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
 }
 
 /// What a program needs beyond the base, and for which its filter has rules.
@@ -211,10 +274,7 @@ impl BaseProfile {
     #[must_use]
     pub fn filter(&self, features: &BTreeSet<Feature>) -> FilterData {
         // INVARIANT: `read` sets the filter.
-        self.filter.as_ref().map_or_else(
-            || FilterData { default_errno: EPERM, enosys: BTreeSet::new(), allow: BTreeMap::new() },
-            |source| source.select(features),
-        )
+        self.filter.as_ref().map_or_else(FilterData::nothing, |source| source.select(features))
     }
 
     fn read(name: &str) -> Result<Self, LoadBase> {

@@ -28,6 +28,14 @@ pub struct FilterData {
     pub allow: BTreeMap<String, Vec<Alternative>>,
 }
 
+impl FilterData {
+    /// The filter that allows no call.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { default_errno: libc::EPERM.unsigned_abs(), enosys: BTreeSet::new(), allow: BTreeMap::new() }
+    }
+}
+
 /// Conditions on the arguments of one call, all of which must hold.
 pub type Alternative = Vec<Condition>;
 

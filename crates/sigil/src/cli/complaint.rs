@@ -210,6 +210,7 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
         sigil_audit::OpenLog,
         sigil_audit::AppendFailed,
         sigil_audit::ReadFailed,
+        sigil_sandbox::confine::ConfineFailed,
         sigil_sandbox::launcher::ForkFailed,
         sigil_sandbox::launcher::LoadState,
         sigil_sandbox::client::LaunchRefused,

@@ -12,7 +12,7 @@ use super::complaint::{Complaint, Outcome};
 use super::context::Context;
 use super::exit::Exit;
 use super::output::Paint;
-use crate::wire;
+use crate::wire::{self, opened::Opened};
 
 /// Runs the demo's scenes.
 pub(super) fn demo(context: &Context) -> Outcome {
@@ -41,22 +41,23 @@ pub(super) fn run(context: &Context, args: &StartArgs) -> Outcome {
     }
     // No thread may exist before this line: the launcher is forked from a process of one.
     let launcher = wire::launcher::fork_launcher(&resolved.folders)?;
+    let opened = wire::opened::open(resolved, launcher, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Complaint::new(Code::new("cli.runtime.start.failed"), format!("cannot start the runtime: {error}"))
     })?;
-    let outcome = runtime.block_on(serve(context, resolved, launcher));
+    let outcome = runtime.block_on(serve(context, opened));
     runtime.shutdown_timeout(Duration::from_secs(5));
     outcome
 }
 
-async fn serve(context: &Context, resolved: Resolved, launcher: sigil_sandbox::launcher::Launcher) -> Outcome {
+async fn serve(context: &Context, opened: Opened) -> Outcome {
     let unusable = |error: std::io::Error| {
         Complaint::new(Code::new("cli.runtime.start.failed"), format!("cannot listen for signals: {error}"))
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
-    let socket = resolved.folders.socket.clone();
-    let mut running = wire::start::start(resolved, launcher, false).await?;
+    let socket = opened.socket().to_owned();
+    let mut running = wire::start::start(opened, false).await?;
     if let Err(error) = sigil_sandbox::give_back_memory() {
         tracing::debug!(%error, "no memory was given back after the start");
     }

@@ -7,7 +7,6 @@ use anyhow::{Context as _, bail};
 use sigil_agent::Message;
 use sigil_audit::{VerifyKeys, verify};
 use sigil_policy::{Bundle, TrustStore};
-use sigil_sandbox::launcher::Launcher;
 use sigil_store::Part;
 use sigil_types::{
     Clock as _, Code, Origin, Outcome, SessionId, SystemClock, TurnEvent, TurnId, Untrusted, VerdictKind,
@@ -18,13 +17,14 @@ use super::show::{Scene, Show};
 use super::stage::Stage;
 use crate::cli::safe;
 use crate::wire::gateway::{Gateway, Room};
+use crate::wire::opened::Opened;
 use crate::wire::start::{owner, start};
 
 /// Plays all scenes; answers whether every one held.
-pub(super) async fn play(stage: &Stage, launcher: Launcher, show: &mut Show, begun: Instant) -> anyhow::Result<bool> {
-    let client = launcher.client();
+pub(super) async fn play(stage: &Stage, opened: Opened, show: &mut Show, begun: Instant) -> anyhow::Result<bool> {
+    let client = opened.launcher();
     let visits = page::serve(stage.page.try_clone()?)?;
-    let running = start(stage.resolved.clone(), launcher, true).await?;
+    let running = start(opened, true).await?;
     let ready = begun.elapsed();
     let gateway = running.gateway.clone();
     if let Some(part) = gateway.missing.first() {

@@ -11,6 +11,7 @@ use sigil_host::PluginHost;
 use sigil_policy::{Bundle, Verified};
 use sigil_provider::Health;
 use sigil_sandbox::client::LauncherClient;
+use sigil_sandbox::confine::Confined;
 use sigil_server::api;
 use sigil_types::{ChannelRef, Clock, PluginName, SystemClock, Timestamp, WorkspaceId};
 
@@ -36,6 +37,8 @@ pub(crate) struct Gateway {
     pub(crate) approvals: Approvals,
     pub(crate) host: PluginHost,
     pub(crate) launcher: LauncherClient,
+    /// What this process itself is held in.
+    pub(crate) confined: Confined,
     pub(crate) health: Arc<Health>,
     pub(crate) channel: ChannelRef,
     pub(crate) rooms: BTreeMap<WorkspaceId, Room>,

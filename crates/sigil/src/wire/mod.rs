@@ -1,10 +1,11 @@
 //! The only place where the parts of Sigil are put together.
 //!
-//! `launcher` runs before the runtime, `start` puts the parts together, `gateway` holds them, `room` is a workspace,
+//! `launcher` and `opened` run before the runtime, `start` puts the parts together, `gateway` holds them, `room` is a workspace,
 //! `operations` answers the server's requests with them.
 
 pub(crate) mod gateway;
 pub(crate) mod launcher;
+pub(crate) mod opened;
 mod operations;
 mod room;
 mod secrets;

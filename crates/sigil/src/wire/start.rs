@@ -4,7 +4,6 @@
 //! named and left out, and the rest starts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +20,14 @@ use sigil_policy::{Bundle, TrustStore, Verified};
 use sigil_provider::{Health, HttpProvider, HttpProviderSettings, Rehearsal, wire::Wire};
 use sigil_sandbox::launcher::Launcher;
 use sigil_scan::Scanner;
-use sigil_server::{Listeners, Server};
+use sigil_server::Server;
 use sigil_store::sqlite::{SqliteGateway, SqliteSessions};
 use sigil_store::{GatewayStore, UserRecord, WorkspaceRecord};
 use sigil_types::{CapabilitySet, ChannelRef, Clock, Code, Principal, ProviderName, Role, SystemClock, WorkspaceId};
 use tokio::sync::watch;
 
 use super::gateway::{Gateway, Missing, Room};
+use super::opened::{Opened, ProviderEndpoint};
 use super::operations::Wired;
 use super::room::RoomWorkspace;
 use super::secrets;
@@ -83,13 +83,14 @@ struct SignedPolicy {
 }
 
 /// Puts everything together and serves.
-pub(crate) async fn start(resolved: Resolved, launcher: Launcher, demo: bool) -> anyhow::Result<Running> {
+pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running> {
+    let Opened { resolved, launcher, listeners, trust, envelope, mut endpoints, confined } = opened;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let folders = resolved.folders.clone();
     let client = launcher.client();
     let store: Arc<dyn GatewayStore> = Arc::new(SqliteGateway::open(&folders.data)?);
     let audit = AuditLog::open(&folders.audit_db(), Arc::new(client.clone()), Arc::clone(&clock))?;
-    let bundle = read_policy(&resolved, &*store, &client).await?;
+    let bundle = accept_policy(&trust, envelope, &*store, &client).await?;
     let (signed, scanner) = compile(bundle).await?;
     let ceilings = Arc::new(signed.bundle.ceilings().clone());
 
@@ -104,7 +105,6 @@ pub(crate) async fn start(resolved: Resolved, launcher: Launcher, demo: bool) ->
     });
 
     let surroundings = Surroundings::default();
-    let listeners = Listeners::bind(resolved.settings.gateway.listen, Some(&folders.socket))?;
     if let Some(address) = listeners.address() {
         surroundings.add_listener(address);
     }
@@ -127,7 +127,7 @@ pub(crate) async fn start(resolved: Resolved, launcher: Launcher, demo: bool) ->
 
     let mut missing = Vec::new();
     let health = Arc::new(Health::new(Arc::clone(&clock)));
-    let routes = provider_routes(&resolved, &gate, &http, demo, &mut missing);
+    let routes = provider_routes(&resolved, &mut endpoints, (&gate, &http, demo), &mut missing);
     let (hub, approvals) = (Hub::default(), Approvals::default());
     let channel = ChannelRef(LOCAL_CHANNEL.parse().context("the local channel's name")?);
     let door = gate.channel_door(channel.clone(), Arc::new(hub.clone()));
@@ -145,6 +145,7 @@ pub(crate) async fn start(resolved: Resolved, launcher: Launcher, demo: bool) ->
         approvals,
         host,
         launcher: client,
+        confined,
         health,
         channel,
         rooms,
@@ -172,19 +173,15 @@ struct Shared<'a> {
     health: &'a Arc<Health>,
 }
 
-async fn read_policy(
-    resolved: &Resolved,
+/// Verifies the policy, and has the launcher accept it too.
+async fn accept_policy(
+    trust: &TrustStore,
+    envelope: Vec<u8>,
     store: &dyn GatewayStore,
     launcher: &sigil_sandbox::client::LauncherClient,
 ) -> anyhow::Result<Bundle<Verified>> {
-    let folders = &resolved.folders;
-    let read = |path: &Path| {
-        std::fs::read(path).with_context(|| format!("cannot read {}; `sigil init` makes it", path.display()))
-    };
-    let trust = TrustStore::parse(&read(&folders.trust())?).context("the keys to trust cannot be used")?;
-    let envelope = read(&folders.policy)?;
     let floor = store.setting(POLICY_FLOOR.to_owned()).await?.and_then(|value| value.as_u64()).unwrap_or(0);
-    let bundle = Bundle::parse(&envelope)?.verify(&trust, SystemClock.now(), floor)?;
+    let bundle = Bundle::parse(&envelope)?.verify(trust, SystemClock.now(), floor)?;
     // The launcher verifies by itself, with keys that it read before the gateway read anything.
     let text = String::from_utf8(envelope).context("the policy envelope is not text")?;
     let (version, digest) = launcher.set_policy(&text)?;
@@ -211,14 +208,13 @@ async fn compile(bundle: Bundle<Verified>) -> anyhow::Result<(SignedPolicy, Scan
 /// The doors to all models, in the order of the configuration.
 fn provider_routes(
     resolved: &Resolved,
-    gate: &Gate,
-    http: &HttpClient,
-    demo: bool,
+    endpoints: &mut BTreeMap<ProviderName, anyhow::Result<ProviderEndpoint>>,
+    (gate, http, demo): (&Gate, &HttpClient, bool),
     missing: &mut Vec<Missing>,
 ) -> Vec<(ProviderName, String, Door<ToProvider>)> {
     let mut routes = Vec::new();
     for settings in &resolved.settings.providers {
-        match provider(resolved, settings, http, demo) {
+        match provider(settings, endpoints.remove(&settings.name), http, demo) {
             Ok(port) => {
                 let door = gate.provider_door(port);
                 let models = settings.models.iter();
@@ -233,20 +229,16 @@ fn provider_routes(
 }
 
 fn provider(
-    resolved: &Resolved,
     settings: &ProviderSettings,
+    endpoint: Option<anyhow::Result<ProviderEndpoint>>,
     http: &HttpClient,
     demo: bool,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     let first_event = Duration::from_millis(settings.first_event_timeout_ms);
-    let Some(default) = settings.kind.default_base_url() else {
+    let Some(endpoint) = endpoint else {
         return Ok(Arc::new(Rehearsal::new(settings.name.clone(), first_event, demo)?));
     };
-    let base_url: sigil_provider::BaseUrl = settings.base_url.as_deref().unwrap_or(default).parse()?;
-    let key = match &settings.api_key {
-        Some(reference) => Some(secrets::provider_key(&resolved.folders, &settings.name, &reference.0, &base_url)?),
-        None => None,
-    };
+    let ProviderEndpoint { base_url, key } = endpoint?;
     let wire = match settings.kind {
         ProviderKind::Anthropic => Wire::Anthropic,
         ProviderKind::Openai | ProviderKind::Rehearsal => Wire::openai_at(base_url.endpoint()),
@@ -427,7 +419,7 @@ async fn announce(gateway: &Gateway) -> anyhow::Result<()> {
     let missing: Vec<_> = gateway.missing.iter().map(|part| part.what.clone()).collect();
     let data = json!({
         "version": env!("CARGO_PKG_VERSION"), "policy": gateway.bundle.digest(),
-        "policy_version": gateway.bundle.version(), "missing": missing,
+        "policy_version": gateway.bundle.version(), "missing": missing, "confined": gateway.confined.report(),
     });
     let entry = Entry::new(Code::new("gateway.started"), "sigil").data(data);
     gateway.audit.append(entry).await.context("the start was not recorded, so nothing starts")?;

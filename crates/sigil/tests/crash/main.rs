@@ -241,5 +241,9 @@ fn whoever_sits_before_a_killed_gateway_is_told_what_became_of_it() {
 
     // A lock that somebody holds is not taken for one that was left.
     let (code, _, err) = said(&sigil.run(&["start", "--no-listen"]));
+    assert!(code != 0 && err.contains("server.listen.socket.running"), "{err}");
+    let mut elsewhere = sigil.command(&["start", "--no-listen"]);
+    elsewhere.env("SIGIL_GATEWAY__SOCKET", sigil.at("data/run/other.sock"));
+    let (code, _, err) = said(&elsewhere.output().expect("ended"));
     assert!(code != 0 && err.contains("store.database.open.inuse") && err.contains("runs with the same data"), "{err}");
 }
