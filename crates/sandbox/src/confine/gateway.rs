@@ -3,11 +3,13 @@
 //! Landlock and the filter bind the calling thread and the threads that it makes later. So this is done in `main`, after the
 //! launcher was forked and the listeners were opened, and before the runtime exists.
 
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
 };
@@ -118,6 +120,33 @@ pub fn confine_gateway(kept: &[Kept]) -> Result<Confined, ConfineFailed> {
         Ok(Confined { report, _opened: opened })
     } else {
         Err(StartFailed::LayerMissing(lacking).into())
+    }
+}
+
+/// Tries the confinement in a process that ends at once: what it would report here.
+///
+/// # Errors
+/// As [`confine_gateway`]; also when the process cannot be made.
+pub fn try_gateway() -> Result<LayerReport, ConfineFailed> {
+    let host = |what| move |source| StartFailed::Host { what, source };
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(host("cannot make a pipe"))?;
+    match sys::fork_process().map_err(host("cannot make a process"))? {
+        Forked::Child => {
+            let said = confine_gateway(&[]).map(|confined| confined.report).map_err(|error| error.to_string());
+            let bytes = serde_json::to_vec(&said).unwrap_or_default();
+            let written = rustix::io::write(&write, &bytes);
+            sys::exit_now(i32::from(written != Ok(bytes.len())));
+        }
+        Forked::Parent(child) => {
+            drop(write);
+            let mut said = Vec::new();
+            let heard = std::fs::File::from(read).read_to_end(&mut said);
+            let ended = sys::wait_for(child).map_err(host("cannot wait for the process"))?;
+            heard.map_err(|error| host("cannot read what the process said")(errno_of(&error)))?;
+            let said: Result<LayerReport, String> =
+                serde_json::from_slice(&said).map_err(|_| StartFailed::Died(ended))?;
+            said.map_err(|why| StartFailed::Profile(why).into())
+        }
     }
 }
 

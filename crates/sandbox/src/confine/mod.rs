@@ -19,7 +19,7 @@ mod standby;
 mod start;
 
 pub use failure::{Failure, Stage, StartFailed};
-pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway};
+pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway, try_gateway};
 pub use prepared::{Pin, Prepared};
 pub use standby::Standby;
 pub use start::{Enforced, Streams};

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sigil_policy::sign::{KeyFile, Protection};
 use sigil_policy::{Bundle, TrustStore, Unverified};
 use sigil_sandbox::battery::{self, BatteryReport, Setting};
+use sigil_sandbox::confine::try_gateway;
 use sigil_sandbox::doctor::{self, Doctor, LayerStatus, Reached, State};
 use sigil_server::api;
 
@@ -69,6 +70,7 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     checks.push(battery_check(&battery, failed.as_deref()));
     let ablation = if args.ablate { ablate(&mut checks) } else { Vec::new() };
     checks.push(posture_check(posture, landlock_abi, &layers));
+    checks.push(confinement_check());
     set_up(context, &mut checks);
     let report = Report { posture, landlock_abi, layers, battery, ablation, checks };
     if context.output.json {
@@ -99,6 +101,22 @@ fn posture_check(posture: Reached, abi: u32, layers: &[LayerStatus]) -> Check {
         _ => String::new(),
     };
     Check { id: "sandbox.posture", status, detail, fix }
+}
+
+/// Whether the gateway can confine itself here.
+fn confinement_check() -> Check {
+    let id = "gateway.confined";
+    match try_gateway() {
+        Ok(report) => {
+            let seen: Vec<String> = report.proven.iter().map(word).collect();
+            let detail = format!("it can confine itself; seen at work: {}", seen.join(", "));
+            Check { id, status: Status::Pass, detail, fix: String::new() }
+        }
+        Err(error) => {
+            let fix = format!("sigil explain {}", error.code());
+            Check { id, status: Status::Fail, detail: error.to_string(), fix }
+        }
+    }
 }
 
 fn battery_check(battery: &BatteryReport, failed: Option<&str>) -> Check {
