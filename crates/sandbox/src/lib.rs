@@ -17,6 +17,7 @@ pub mod profile;
 pub mod receipt;
 pub mod report;
 pub mod run;
+pub mod seatbelt;
 mod sys;
 pub mod tree;
 
