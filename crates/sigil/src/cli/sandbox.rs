@@ -6,7 +6,7 @@ use serde_json::json;
 use sigil_host::Search;
 use sigil_policy::{Bundle, TrustStore, Unverified};
 use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
-use sigil_sandbox::profile::{NeverGrant, Params, Site, compile};
+use sigil_sandbox::profile::{Compiled, NeverGrant, Params, Site, compile};
 use sigil_types::{Code, PluginName};
 
 use super::args::SandboxCommand;
@@ -16,12 +16,15 @@ use super::exit::Exit;
 use super::output::{Paint, word};
 use super::safe;
 
+mod profile;
+
 /// What stands in for the user that a launch by root gets: a number that nobody has.
 const NOBODY: u32 = 65_534;
 
 pub(super) fn run(context: &Context, command: SandboxCommand) -> Outcome {
     match command {
         SandboxCommand::Explain { plugin } => explain(context, &plugin),
+        SandboxCommand::Profile(args) => profile::run(context, &args),
         // Options before `sandbox` or between it and `run` keep the early path from seeing the command.
         SandboxCommand::Run { .. } => {
             let code = Code::new("cli.usage.invalid");
@@ -32,7 +35,16 @@ pub(super) fn run(context: &Context, command: SandboxCommand) -> Outcome {
     }
 }
 
-fn explain(context: &Context, plugin: &str) -> Outcome {
+/// A plugin's profile, as the launcher would compile it.
+struct Found {
+    name: PluginName,
+    tree: sigil_types::Digest,
+    /// The version of the signed policy.
+    policy: u64,
+    compiled: Compiled,
+}
+
+fn compiled(context: &Context, plugin: &str) -> Result<Found, Complaint> {
     let resolved = context.resolved()?;
     let folder = find(&resolved.settings.plugins.dirs, plugin)?;
     let manifest_path = folder.join(FILE_NAME);
@@ -61,19 +73,21 @@ fn explain(context: &Context, plugin: &str) -> Outcome {
         private: Some(PathBuf::from("/run/sigil-private")),
     };
     let compiled = compile(manifest.spec(), bundle.ceilings(), &site, &Params::default())?;
+    Ok(Found { name: manifest.spec().name.clone(), tree: site.tree_digest, policy: bundle.version(), compiled })
+}
+
+fn explain(context: &Context, plugin: &str) -> Outcome {
+    let Found { name, tree, policy, compiled } = compiled(context, plugin)?;
     let output = &context.output;
     if output.json {
         output.document(&json!({
-            "plugin": manifest.spec().name, "tree": site.tree_digest, "policy": bundle.version(),
+            "plugin": name, "tree": tree, "policy": policy,
             "explanation": compiled.explanation, "facts": compiled.facts, "egress": compiled.egress,
             "layers": compiled.profile.required,
         }));
         return Ok(Exit::Ok);
     }
-    let (name, version) = (&manifest.spec().name, bundle.version());
-    output.line(
-        output.paint(Paint::Bold, &format!("{name} under policy version {version}, tree {}", site.tree_digest.short())),
-    );
+    output.line(output.paint(Paint::Bold, &format!("{name} under policy version {policy}, tree {}", tree.short())));
     output.piece(&safe::block(&compiled.explanation.to_string()));
     let facts = serde_json::to_string(&compiled.facts).unwrap_or_default();
     output.line(format!("facts: {}", safe::line(&facts)));

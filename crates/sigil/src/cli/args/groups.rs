@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// `sigil policy …`
 #[derive(Debug, Subcommand)]
@@ -203,6 +203,39 @@ pub(crate) enum SandboxCommand {
         /// Its name, or its folder.
         plugin: String,
     },
+    /// Print a plugin's compiled profile.
+    #[command(after_help = "Examples:
+  sigil sandbox profile files
+  sigil sandbox profile files --format seatbelt")]
+    Profile(ProfileArgs),
+}
+
+/// `sigil sandbox profile`
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    /// The plugin's name, or its folder.
+    pub(crate) plugin: String,
+    /// In which form.
+    #[arg(long, value_enum, default_value_t = ProfileFormat::Json)]
+    pub(crate) format: ProfileFormat,
+    /// For Seatbelt: the folder that stands for the private /tmp of the launch.
+    #[arg(long, value_name = "FOLDER", default_value = "/private/tmp/sigil")]
+    pub(crate) scratch: PathBuf,
+    /// For Seatbelt: the port of the egress proxy on the machine's own loopback.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) proxy_port: Option<u16>,
+    /// For Seatbelt: the terminal that the program may use, such as /dev/ttys003.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) terminal: Option<PathBuf>,
+}
+
+/// The form of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileFormat {
+    /// As the launcher applies it on Linux, and as launch receipts digest it.
+    Json,
+    /// For macOS; generated, never run on macOS.
+    Seatbelt,
 }
 
 /// `sigil config …`
