@@ -1,6 +1,6 @@
 //! Egress: the only way out to a network.
 //!
-//! Two doors. [`Proxy`] serves plugins: one listener is one [`Identity`], and nothing that a request claims changes it.
+//! Two doors. [`Proxy`] serves plugins, in HTTP and SOCKS 5: one listener is one [`Identity`], and nothing that a request claims changes it.
 //! [`HttpClient`] serves the host itself: model providers that signed policy names. Both judge a target by its text before a
 //! name is resolved, resolve once, check every answer, and dial exactly what was checked.
 

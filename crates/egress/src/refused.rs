@@ -4,6 +4,7 @@ use sigil_types::{AddressClass, Code};
 
 use crate::proxy::hello::BadHello;
 use crate::proxy::request::BadRequest;
+use crate::proxy::socks::BadSocks;
 
 /// Why a connection is not served, or not served any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum Refused {
     /// The request cannot be read in exactly one way.
     #[error("the request was refused: {0}")]
     Request(BadRequest),
+    /// The SOCKS greeting or request is not one that is taken.
+    #[error("the request was refused: {0}")]
+    Socks(BadSocks),
     /// No request came in time.
     #[error("no whole request came in time")]
     Slow,
@@ -47,6 +51,9 @@ pub enum Refused {
     /// The instance has as many connections as it may have.
     #[error("the plugin has as many connections open as it may have")]
     Connections,
+    /// The instance has used up its bytes for the day.
+    #[error("the plugin has used up the bytes that it may send or receive in a day")]
+    Allowance,
     /// The audit log could not be written; nothing is done without it.
     #[error("the audit log could not be written")]
     Audit,
@@ -100,6 +107,7 @@ impl Refused {
     pub const fn code(self) -> Code {
         Code::new(match self {
             Self::Request(bad) => return bad.code(),
+            Self::Socks(bad) => return bad.code(),
             Self::Slow => "egress.request.slow.closed",
             Self::Host => "egress.host.denied",
             Self::Port => "egress.port.denied",
@@ -113,6 +121,7 @@ impl Refused {
             Self::NoServerName => "egress.tunnel.name.missing",
             Self::OtherServerName => "egress.tunnel.name.mismatch",
             Self::Connections => "egress.connections.exhausted",
+            Self::Allowance => "egress.bytes.exhausted",
             Self::Audit => "egress.audit.unavailable",
             Self::Unresolved => "egress.host.unresolved",
             Self::Unreachable => "egress.host.unreachable",
@@ -124,7 +133,16 @@ impl Refused {
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
-            Self::Request(_) | Self::Hello(BadHello::Malformed) | Self::Slow => {
+            Self::Socks(BadSocks::Methods) => {
+                "Configure the plugin's SOCKS client without user name and password: the proxy knows each plugin by its listener."
+            }
+            Self::Socks(BadSocks::Command) => {
+                "Nothing: a plugin can only connect. UDP and incoming connections do not pass the proxy."
+            }
+            Self::Socks(BadSocks::Name) => {
+                "Let the plugin's client send the plain ASCII name (socks5h), or an address as an address."
+            }
+            Self::Request(_) | Self::Socks(_) | Self::Hello(BadHello::Malformed) | Self::Slow => {
                 "Nothing, if the plugin is not expected to do this: it may be attacking the proxy. Otherwise report it to the plugin's author."
             }
             Self::Host | Self::Port => {
@@ -144,7 +162,12 @@ impl Refused {
             Self::OtherServerName => {
                 "Nothing, if the plugin is not expected to do this: it asked for one host and spoke to another."
             }
-            Self::Connections => "Restart the plugin if it leaks connections.",
+            Self::Connections => {
+                "Restart the plugin if it leaks connections, or raise `connections` or `connections_per_second` under [sandbox.network] in the signed policy."
+            }
+            Self::Allowance => {
+                "Wait until it has come back, or raise `up_bytes_per_day` or `down_bytes_per_day` under [sandbox.network] in the signed policy."
+            }
             Self::Audit => "Free disk space, or repair the audit log: `sigil audit verify`.",
             Self::Unresolved | Self::Unreachable | Self::Answer => {
                 "Check the host's name and that it is up, and this machine's network and resolver."
@@ -157,7 +180,7 @@ impl Refused {
     pub const fn told(self) -> Told {
         match self {
             Self::Unresolved | Self::Unreachable | Self::Answer => Told::Gateway,
-            Self::Connections | Self::Audit => Told::Busy,
+            Self::Connections | Self::Allowance | Self::Audit => Told::Busy,
             _ => Told::Forbidden,
         }
     }
@@ -172,6 +195,12 @@ impl Refused {
 impl From<BadRequest> for Refused {
     fn from(bad: BadRequest) -> Self {
         Self::Request(bad)
+    }
+}
+
+impl From<BadSocks> for Refused {
+    fn from(bad: BadSocks) -> Self {
+        Self::Socks(bad)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use sigil_policy::NetworkLimits;
 use sigil_types::{AddressClass, Host, HostPattern, HostPort, InstanceId, PluginName, WorkspaceId};
 
 use crate::Refused;
@@ -11,7 +12,7 @@ use crate::Refused;
 pub struct EgressRule {
     /// Which hosts.
     pub host: HostPattern,
-    /// Which ports; empty stands for 443 through `CONNECT` and 80 in plain HTTP.
+    /// Which ports; empty stands for 443 in a tunnel and 80 in plain HTTP.
     pub ports: Vec<u16>,
     /// Lets bytes through a tunnel that are not TLS, or whose server name is absent, hidden or another. For protocols that
     /// are not TLS only: it gives up the proof that the tunnel ends at the named host.
@@ -31,6 +32,8 @@ pub struct Identity {
     pub rules: Vec<EgressRule>,
     /// Addresses of this machine or of private networks that signed policy names for this plugin (`egress.local`).
     pub local: Vec<SocketAddr>,
+    /// What it may use of the network.
+    pub limits: NetworkLimits,
 }
 
 /// The way through the proxy that is asked for.
@@ -40,12 +43,14 @@ pub enum Way {
     Tunnel,
     /// One plain HTTP request.
     Plain,
+    /// A tunnel, SOCKS 5.
+    Socks,
 }
 
 impl Way {
     const fn default_port(self) -> u16 {
         match self {
-            Self::Tunnel => 443,
+            Self::Tunnel | Self::Socks => 443,
             Self::Plain => 80,
         }
     }
@@ -56,6 +61,7 @@ impl Way {
         match self {
             Self::Tunnel => "connect",
             Self::Plain => "http",
+            Self::Socks => "socks5",
         }
     }
 }
@@ -137,6 +143,7 @@ mod tests {
                 })
                 .collect(),
             local: local.iter().map(|address| address.parse().expect("an address")).collect(),
+            limits: NetworkLimits::default(),
         }
     }
 

@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Log, Rig, Scripted, Server, client_hello, identity, listener, quick, read_all, rule};
+use common::{Log, Rig, Scripted, Server, client_hello, identity, listener, quick, read_all, rule, unpaced};
 use sigil_audit::Options;
-use sigil_egress::{ProxyLimits, SystemResolver, Told};
+use sigil_egress::{Identity, ProxyLimits, SystemResolver, Told};
+use sigil_policy::NetworkLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -239,7 +240,6 @@ async fn requests_with_two_readings_are_refused() {
         format!("GET http://{at}/#x HTTP/1.1\r\nHost: {at}\r\n\r\n"),
         format!("{get}X: {}\r\n\r\n", "a".repeat(20_000)),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
-        "\x05\x01\x00".to_owned(),
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
     ] {
         assert_eq!(rig.send(&request).await, forbidden(), "{:?}", request.get(..120.min(request.len())));
@@ -277,10 +277,11 @@ async fn the_listener_is_the_identity() {
 
 #[tokio::test]
 async fn caps_end_a_connection() {
-    let limits = ProxyLimits { up: 500, down: 64, ..quick() };
+    let limits = NetworkLimits { up_bytes: 500, down_bytes: 64, ..unpaced() };
     let flood: &[u8] = &[b'z'; 4096];
     let server = Server::new(b"go", flood).await;
-    let rig = Rig::new(identity(vec![], vec![server.at]), Arc::new(SystemResolver), limits);
+    let identity = Identity { limits, ..identity(vec![], vec![server.at]) };
+    let rig = Rig::new(identity, Arc::new(SystemResolver), quick());
     let (mut stream, status) = rig.connect(&server.at.to_string()).await;
     assert_eq!(status, 200);
     stream.write_all(b"go").await.expect("written");
@@ -295,11 +296,13 @@ async fn caps_end_a_connection() {
 #[tokio::test]
 async fn waiting_has_an_end() {
     let short = Duration::from_millis(60);
-    let limits = ProxyLimits { request: short, hello: short, idle: short, ..quick() };
+    let limits = ProxyLimits { request: short, hello: short, ..quick() };
     let server = Server::new(b"never", b"").await;
     let port = server.at.port();
     let rules = vec![rule("allowed.example", &[port])];
-    let rig = Rig::new(identity(rules, vec![server.at]), Scripted::new(&[&["127.0.0.1"]]), limits);
+    let idle = NetworkLimits { idle: short, ..unpaced() };
+    let identity = Identity { limits: idle, ..identity(rules, vec![server.at]) };
+    let rig = Rig::new(identity, Scripted::new(&[&["127.0.0.1"]]), limits);
     assert_eq!(rig.send("CONNECT slow").await, forbidden(), "half a request");
     let (mut stream, _) = rig.connect(&format!("allowed.example:{port}")).await;
     assert_eq!(read_all(&mut stream).await, b"", "no ClientHello");
@@ -311,9 +314,10 @@ async fn waiting_has_an_end() {
 
 #[tokio::test]
 async fn an_identity_has_a_bounded_number_of_connections() {
-    let limits = ProxyLimits { connections: 2, ..quick() };
+    let limits = NetworkLimits { connections: 2, ..unpaced() };
     let server = Server::new(b"x", b"y").await;
-    let rig = Rig::new(identity(vec![], vec![server.at]), Arc::new(SystemResolver), limits);
+    let identity = Identity { limits, ..identity(vec![], vec![server.at]) };
+    let rig = Rig::new(identity, Arc::new(SystemResolver), quick());
     let target = server.at.to_string();
     let (first, _) = rig.connect(&target).await;
     let (_second, _) = rig.connect(&target).await;

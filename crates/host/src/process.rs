@@ -287,5 +287,6 @@ fn identity(shared: &Shared, rules: sigil_sandbox::profile::Egress) -> Identity 
         workspace: Some(shared.record.workspace.clone()),
         rules: rules.hosts.into_iter().map(rule).collect(),
         local: rules.local.into_iter().collect(),
+        limits: rules.limits,
     }
 }

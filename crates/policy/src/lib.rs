@@ -26,8 +26,9 @@ mod trust;
 pub use bundle::{Bundle, Signer, Unverified, Verified};
 pub use ceilings::{
     Budgets, Ceilings, EgressCeilings, EgressIdentity, Endpoint, Exposure, FactsOverride, FolderAccess, FolderGrant,
-    GrantPath, HostRule, Labels, Links, LocalAddress, ParseCeilingsError, ParseEndpointError, ParseGrantPathError,
-    PluginGrant, Posture, ProviderGrant, SandboxLimits, Scheme, SecretConsumer, SecretGrant, TypedReaders,
+    GrantPath, HostRule, Labels, Links, LocalAddress, NetworkLimits, ParseCeilingsError, ParseEndpointError,
+    ParseGrantPathError, PluginGrant, Posture, ProviderGrant, SandboxLimits, Scheme, SecretConsumer, SecretGrant,
+    TypedReaders,
 };
 pub use decision_tests::{TestFailure, TestReport};
 pub use envelope::MAX_ENVELOPE_BYTES;

@@ -17,7 +17,8 @@ use sigil_types::{Code, Digest};
 
 pub use spec::{
     Access, ConfigSchema, DeclaredFacts, DeclaredTool, Dependency, ExecAsk, Execution, FilesystemAsk, FilesystemTarget,
-    GoPlugin, Lifecycle, Limits, NetworkAsk, NetworkTarget, PluginKind, SandboxSpec, Spec, Storage, Tier, Transport,
+    GoPlugin, Lifecycle, Limits, NetworkAsk, NetworkLimits, NetworkTarget, PluginKind, SandboxSpec, Spec, Storage,
+    Tier, Transport,
 };
 pub use units::{parse_bytes, parse_duration};
 
@@ -251,6 +252,17 @@ mod tests {
         }
         for ports in ["[0]", "[]", "[65536]", "[-1]", "['443']", "443"] {
             assert_eq!(problems(&with("ports: [443]", &format!("ports: {ports}"))).len(), 1, "{ports}");
+        }
+        for (field, bad) in [
+            ("connections: 8", "connections: 0"),
+            ("connections: 8", "connection: 8"),
+            ("up: 1MiB", "up: 0B"),
+            ("up: 1MiB", "up: 1000000"),
+            ("idle: 30s", "idle: 500ms"),
+            ("idle: 30s", "idle: 0s"),
+            ("total: 5m", "total: 48h"),
+        ] {
+            assert_eq!(problems(&with(field, bad)).len(), 1, "{bad}");
         }
         for key in ["LD_PRELOAD", "PATH", "lower_COOKIE", "HTTP_PROXY"] {
             let go =

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use sigil_policy::{Ceilings, FolderAccess, FolderGrant, HostRule, PluginGrant};
+use sigil_policy::{Ceilings, FolderAccess, FolderGrant, HostRule, NetworkLimits, PluginGrant};
 use sigil_proto::manifest::{GoPlugin, Manifest, Spec, Transport};
 use sigil_sandbox::profile::base::BaseProfile;
 use sigil_sandbox::profile::{
-    Access, Bind, CompileRefused, Compiled, Layer, Network, NeverGrant, Params, Posture, Right, Site, compile,
+    Access, Bind, CompileRefused, Compiled, Egress, Layer, Network, NeverGrant, Params, Posture, Right, Site, compile,
     is_shared,
 };
 use sigil_types::{Authors, Digest, Effect, HostPattern, Name, Reader, Readers, ToolFacts};
@@ -215,15 +215,68 @@ fn hosts_and_ports_are_intersected() {
         compiled.egress.hosts.iter().map(|rule| format!("{} {:?}", rule.host, rule.ports)).collect();
     assert_eq!(rules, ["api.example.com {443}"]);
     assert_eq!(compiled.profile.network, Network::Proxy(3128));
-    assert_eq!(compiled.profile.exec.env["HTTPS_PROXY"], "http://127.0.0.1:3128");
+    for (name, value) in [
+        ("HTTPS_PROXY", "http://127.0.0.1:3128"),
+        ("all_proxy", "http://127.0.0.1:3128"),
+        ("SOCKS_PROXY", "socks5h://127.0.0.1:3128"),
+        ("socks_proxy", "socks5h://127.0.0.1:3128"),
+    ] {
+        assert_eq!(compiled.profile.exec.env[name], value, "{name}");
+    }
     assert!(compiled.profile.seccomp.allow.contains_key("socket"));
-    assert_eq!(compiled.explanation.struck.len(), 1);
+    assert_eq!(compiled.explanation.struck.len(), 2, "one in part, one whole");
     assert!(compiled.facts.sources.has_world());
     assert_eq!(compiled.facts.effect, Effect::External);
     assert_eq!(
         compiled.facts.audience,
         Readers::from_iter(["host:api.example.com".parse::<Reader>().expect("a reader")])
     );
+}
+
+#[test]
+fn a_wildcard_is_granted_as_far_as_policy_covers_it() {
+    let asked = |host: &str| {
+        network(&format!("        - host: \"{host}\"\n          ports: [443]\n          reason: For a test.\n"))
+    };
+    for (wish, ceiling, granted) in [
+        ("*.example.com", "*.example.com", Some("*.example.com")),
+        ("*.a.example.com", "*.example.com", Some("*.a.example.com")),
+        ("*.example.com", "*.a.example.com", Some("*.a.example.com")),
+        ("*.example.com", "a.example.com", Some("a.example.com")),
+        ("a.b.example.com", "*.example.com", Some("a.b.example.com")),
+        ("*.example.com", "example.com", None),
+        ("example.com", "*.example.com", None),
+        ("*.ample.com", "*.example.com", None),
+        ("*.example.com", "*.example.org", None),
+        ("*.example.com", "93.184.216.34", None),
+    ] {
+        let ceilings = ceilings(&format!("hosts = [{{ host = \"{ceiling}\", ports = [443] }}]\n"));
+        let compiled = all(&asked(wish), &ceilings).expect("compiles");
+        let found: Vec<String> = compiled.egress.hosts.iter().map(|rule| rule.host.to_string()).collect();
+        assert_eq!(found, granted.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{wish} under {ceiling}");
+        let whole = granted == Some(wish);
+        assert_eq!(compiled.explanation.struck.is_empty(), whole, "{wish} under {ceiling}: what is left out is said");
+    }
+}
+
+#[test]
+fn network_limits_are_the_least_of_policy_and_manifest() {
+    let hosts = "        - host: a.example\n          ports: [443]\n          reason: For a test.\n";
+    let limits = "      limits:\n        connections: 500\n        up: 1MiB\n        idle: 30s\n";
+    let policy =
+        "hosts = [{ host = \"a.example\", ports = [443] }]\n[sandbox.network]\nconnections = 10\nidle_seconds = 60\n";
+    let compiled = all(&network(&format!("{hosts}{limits}")), &ceilings(policy)).expect("compiles");
+    let (found, default) = (compiled.egress.limits, NetworkLimits::default());
+    assert_eq!((found.connections, found.up_bytes, found.idle.as_secs()), (10, 1 << 20, 30));
+    assert_eq!(
+        (found.down_bytes, found.total),
+        (default.down_bytes, default.total),
+        "what nobody names has its default"
+    );
+    let struck = &compiled.explanation.struck;
+    assert!(struck.len() == 1 && struck[0].what.contains("500 connections"), "{struck:?}");
+    let written = serde_json::to_string(&compiled.egress).expect("writes");
+    assert_eq!(serde_json::from_str::<Egress>(&written).expect("reads"), compiled.egress);
 }
 
 #[test]

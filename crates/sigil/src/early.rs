@@ -58,6 +58,7 @@ impl Served {
             workspace: None,
             rules: egress.hosts.iter().map(rule).collect(),
             local: egress.local.iter().copied().collect(),
+            limits: egress.limits,
         };
         let proxy =
             Proxy::new(audit.clone(), Arc::new(SystemResolver), Surroundings::default(), ProxyLimits::default());

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sigil_policy::NetworkLimits;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::ProxyLimits;
+use super::{Instance, Proxy, ProxyLimits};
+
+/// Passed on at once. Larger ones gain little on loopback; a slow instance gets smaller ones, so that it never waits long.
+const CHUNK: u64 = 64 * 1024;
 
 /// How a connection that was served came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub(crate) enum Ending {
     Total,
     /// Too many bytes in one direction.
     Size,
+    /// The instance's bytes for the day are used up.
+    Day,
 }
 
 impl Ending {
@@ -31,6 +37,7 @@ impl Ending {
             Self::Idle => "idle",
             Self::Total => "total",
             Self::Size => "size",
+            Self::Day => "day",
         }
     }
 }
@@ -42,17 +49,19 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// Byte counts of one connection, held against its limits.
+/// Byte counts of one connection, held against its limits and its instance's.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Arc<ProxyLimits>,
+    instance: Arc<Instance>,
     up: AtomicU64,
     down: AtomicU64,
 }
 
 impl Meter {
-    pub(crate) const fn new(limits: Arc<ProxyLimits>) -> Self {
-        Self { limits, up: AtomicU64::new(0), down: AtomicU64::new(0) }
+    pub(super) fn new(proxy: &Proxy, instance: &Arc<Instance>) -> Self {
+        let (limits, instance) = (Arc::clone(&proxy.limits), Arc::clone(instance));
+        Self { limits, instance, up: AtomicU64::new(0), down: AtomicU64::new(0) }
     }
 
     pub(crate) fn up(&self) -> u64 {
@@ -67,16 +76,23 @@ impl Meter {
         &self.limits
     }
 
+    fn caps(&self) -> &NetworkLimits {
+        &self.instance.limits
+    }
+
     /// Counts `bytes` before they are passed on.
     pub(crate) fn count(&self, direction: Direction, bytes: usize) -> Result<(), Ending> {
         let (counter, limit) = match direction {
-            Direction::Up => (&self.up, self.limits.up),
-            Direction::Down => (&self.down, self.limits.down),
+            Direction::Up => (&self.up, self.caps().up_bytes),
+            Direction::Down => (&self.down, self.caps().down_bytes),
         };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let before = counter.load(Ordering::Relaxed);
         if before.saturating_add(bytes) > limit {
             return Err(Ending::Size);
+        }
+        if !self.instance.ledger.take(direction, bytes) {
+            return Err(Ending::Day);
         }
         counter.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
@@ -90,13 +106,18 @@ impl Meter {
         to: &mut (impl AsyncWrite + Unpin),
         most: u64,
     ) -> Result<(), Ending> {
-        let mut buffer = vec![0_u8; 16 * 1024];
+        let chunk = self.caps().bytes_per_second.clamp(1024, CHUNK);
+        let mut buffer = vec![0_u8; usize::try_from(chunk).unwrap_or(1024)];
         let mut from = from.take(most);
         loop {
             let count = from.read(&mut buffer).await.map_err(|_| Ending::Broken)?;
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
             self.count(direction, count)?;
             to.write_all(bytes).await.map_err(|_| Ending::Broken)?;
+            let wait = self.instance.ledger.wait(direction, u64::try_from(count).unwrap_or(u64::MAX));
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
         }
     }
 
@@ -105,7 +126,7 @@ impl Meter {
         let idle = async {
             let mut last = (self.up(), self.down());
             loop {
-                sleep(self.limits.idle).await;
+                sleep(self.caps().idle).await;
                 let now = (self.up(), self.down());
                 if now == last {
                     return;
@@ -115,7 +136,7 @@ impl Meter {
         };
         tokio::select! {
             () = idle => Ending::Idle,
-            () = sleep(self.limits.total) => Ending::Total,
+            () = sleep(self.caps().total) => Ending::Total,
         }
     }
 }

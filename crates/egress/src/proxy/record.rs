@@ -6,7 +6,7 @@ use serde_json::json;
 use sigil_audit::{AuditLog, Entry};
 use sigil_types::{Code, EventId};
 
-use super::Asked;
+use super::connection::Asked;
 use super::meter::Meter;
 use crate::Refused;
 use crate::resolve::Checked;

@@ -121,28 +121,47 @@ impl BadRequest {
     }
 }
 
+/// Finds the end of a head that comes in pieces, and looks at each byte once.
+#[derive(Debug, Default)]
+pub struct HeadScan {
+    at: usize,
+    previous: u8,
+    /// The line that `at` is in has a character.
+    in_line: bool,
+}
+
+impl HeadScan {
+    /// Looks at what was added to `bytes` since the last time. Returns the head's length, blank line included, once it is
+    /// there.
+    ///
+    /// # Errors
+    /// [`BadRequest::Byte`] as soon as a byte is there that no head has, [`BadRequest::Head`] when it is too long.
+    pub fn resume(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadRequest> {
+        for &byte in bytes.get(self.at..).unwrap_or_default() {
+            if self.at >= MAX_HEAD {
+                return Err(BadRequest::Head);
+            }
+            self.at += 1;
+            match (self.previous, byte) {
+                (b'\r', b'\n') if !self.in_line => return Ok(Some(self.at)),
+                (b'\r', b'\n') => self.in_line = false,
+                (b'\r', _) | (_, b'\n') => return Err(BadRequest::Byte),
+                (_, b'\r') => {}
+                (_, b'\t' | b' '..=b'~') => self.in_line = true,
+                _ => return Err(BadRequest::Byte),
+            }
+            self.previous = byte;
+        }
+        Ok(None)
+    }
+}
+
 /// The length of the head at the start of `bytes`, blank line included, once it is there.
 ///
 /// # Errors
-/// [`BadRequest::Byte`] as soon as a byte is there that no head has, [`BadRequest::Head`] when it is too long.
+/// As [`HeadScan::resume`].
 pub fn head_length(bytes: &[u8]) -> Result<Option<usize>, BadRequest> {
-    let mut previous = 0_u8;
-    let mut line_is_empty = true;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if at >= MAX_HEAD {
-            return Err(BadRequest::Head);
-        }
-        match (previous, byte) {
-            (b'\r', b'\n') if line_is_empty => return Ok(Some(at + 1)),
-            (b'\r', b'\n') => line_is_empty = true,
-            (b'\r', _) | (_, b'\n') => return Err(BadRequest::Byte),
-            (_, b'\r') => {}
-            (_, b'\t' | b' '..=b'~') => line_is_empty = false,
-            _ => return Err(BadRequest::Byte),
-        }
-        previous = byte;
-    }
-    Ok(None)
+    HeadScan::default().resume(bytes)
 }
 
 /// Reads one request head, blank line included.

@@ -9,17 +9,16 @@ use super::hello::{BadHello, ClientHello, HelloReader};
 use super::meter::{Direction, Ending, Meter};
 use crate::Refused;
 
-const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
-
-/// Runs a tunnel to its end. `named` is the host that the ClientHello must name; `None` for opaque bytes.
+/// Runs a tunnel to its end. `established` tells the plugin that it stands; `named` is the host that the ClientHello must name; `None` for opaque bytes.
 pub(super) async fn run(
     client: &mut TcpStream,
     mut server: TcpStream,
+    established: &[u8],
     early: Vec<u8>,
     named: Option<&Host>,
     meter: &Meter,
 ) -> Result<Ending, (Refused, bool)> {
-    if client.write_all(ESTABLISHED).await.is_err() {
+    if client.write_all(established).await.is_err() {
         return Ok(Ending::Broken);
     }
     let first = match named {

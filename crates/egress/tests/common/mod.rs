@@ -16,6 +16,7 @@ use sigil_audit::{AuditLog, Filter, LocalSigner, Options, SigningKey, Stored};
 use sigil_egress::{
     BoxFuture, EgressRule, Identity, Proxy, ProxyHandle, ProxyLimits, Resolver, Surroundings, SystemResolver,
 };
+use sigil_policy::NetworkLimits;
 use sigil_types::{HostName, InstanceId, SystemClock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -92,7 +93,12 @@ pub struct Rig {
 }
 
 pub fn quick() -> ProxyLimits {
-    ProxyLimits { connect: Duration::from_secs(2), rate: 10_000, ..ProxyLimits::default() }
+    ProxyLimits { connect: Duration::from_secs(2), ..ProxyLimits::default() }
+}
+
+/// The default limits, without the pace: tests connect as fast as they can.
+pub fn unpaced() -> NetworkLimits {
+    NetworkLimits { connections_per_second: 10_000, ..NetworkLimits::default() }
 }
 
 pub fn rule(host: &str, ports: &[u16]) -> EgressRule {
@@ -106,6 +112,7 @@ pub fn identity(rules: Vec<EgressRule>, local: Vec<SocketAddr>) -> Identity {
         workspace: Some("home".parse().expect("a name")),
         rules,
         local,
+        limits: unpaced(),
     }
 }
 

@@ -13,7 +13,7 @@ use sigil_types::{AddressClass, CapabilitySet, ChannelRef, Name, PluginName, Pro
 
 pub(crate) use plugin::text_form;
 
-pub use limits::{Budgets, Posture, SandboxLimits};
+pub use limits::{Budgets, NetworkLimits, Posture, SandboxLimits};
 pub use network::{
     EgressCeilings, EgressIdentity, Endpoint, Exposure, Links, LocalAddress, ParseEndpointError, ProviderGrant, Scheme,
     SecretConsumer, SecretGrant,
@@ -140,6 +140,9 @@ impl Ceilings {
         if let Some(name) = self.trusted_providers.iter().find(|name| !names.contains(name)) {
             return fail(format!("trusted_providers: `{name}` is not among providers"));
         }
+        if !self.sandbox.network.is_usable() {
+            return fail("sandbox.network: each number is at least 1; to allow no network, grant no hosts".to_owned());
+        }
         for local in &self.egress.local {
             let class = AddressClass::of(local.address.ip());
             if !matches!(class, AddressClass::Loopback | AddressClass::Private) || local.address.port() == 0 {
@@ -236,6 +239,11 @@ mod tests {
             ("[[egress.local]]\nplugin = \"host\"\naddress = \"169.254.169.254:80\"", "egress.local"),
             ("[[egress.local]]\nplugin = \"host\"\naddress = \"8.8.8.8:53\"", "egress.local"),
             ("[plugins.a]\nhosts = [{ host = \"x.org\", ports = [0] }]", "port"),
+            ("[plugins.a]\nhosts = [{ host = \"*\", ports = [443] }]", "wildcard"),
+            ("[plugins.a]\nhosts = [{ host = \"*.com\", ports = [443] }]", "wildcard"),
+            ("[sandbox.network]\nconnections = 0", "sandbox.network"),
+            ("[sandbox.network]\nidle_seconds = 0", "sandbox.network"),
+            ("[sandbox.network]\nconnection = 1", "connection"),
             ("[plugins.a.folders]\nx = [{ path = \"/a/../b\", access = \"read\" }]", "absolute"),
         ];
         for (text, word) in cases {

@@ -119,6 +119,8 @@ pub struct SandboxSpec {
     pub filesystem: Vec<FilesystemAsk>,
     /// Hosts that it wants to reach through the egress proxy.
     pub network: Vec<NetworkAsk>,
+    /// How much of the network it will use at most.
+    pub network_limits: NetworkLimits,
     /// Programs that it wants to execute beside its own.
     pub exec: Vec<ExecAsk>,
     /// Limits that it sets itself.
@@ -204,6 +206,30 @@ pub struct Limits {
     pub scratch: Option<u64>,
     /// How long an instance may live.
     pub wall_clock: Option<Duration>,
+}
+
+/// How much of the network a plugin will use at most; none means the ceiling of the signed policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NetworkLimits {
+    /// Connections at the same time.
+    pub connections: Option<u32>,
+    /// Connections in a second.
+    pub connections_per_second: Option<u32>,
+    /// Bytes from the plugin in one connection.
+    pub up: Option<u64>,
+    /// Bytes to the plugin in one connection.
+    pub down: Option<u64>,
+    /// Bytes from the plugin in a day.
+    pub up_per_day: Option<u64>,
+    /// Bytes to the plugin in a day.
+    pub down_per_day: Option<u64>,
+    /// Bytes in a second, in each direction.
+    pub per_second: Option<u64>,
+    /// How long a connection may be without a byte. Whole seconds.
+    pub idle: Option<Duration>,
+    /// How long a connection may last. Whole seconds.
+    pub total: Option<Duration>,
 }
 
 /// What a manifest says about one tool.

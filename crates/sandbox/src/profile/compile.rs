@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sigil_policy::{Ceilings, HostRule};
+use sigil_policy::{Ceilings, HostRule, NetworkLimits};
 use sigil_proto::manifest::{Spec, Transport};
 use sigil_types::{Code, Digest, Name, PluginName, ToolFacts};
 
@@ -71,6 +71,8 @@ pub struct Egress {
     pub hosts: Vec<HostRule>,
     /// Addresses of this machine or of a private network.
     pub local: BTreeSet<SocketAddr>,
+    /// How much of it.
+    pub limits: NetworkLimits,
 }
 
 impl Egress {
@@ -190,7 +192,11 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
     let base = BaseProfile::load(spec.execution.sandbox.profile.as_str())?;
     let mut explanation = base_rules(base);
     let granted = grants::files(spec, grant, site, params, &mut explanation)?;
-    let egress = grants::hosts(spec, grant, ceilings, &mut explanation);
+    let mut egress = grants::hosts(spec, grant, ceilings, &mut explanation);
+    if !egress.is_empty() {
+        let asked = &spec.execution.sandbox.network_limits;
+        egress.limits = limits::network(&ceilings.sandbox.network, asked, &base.name, &mut explanation);
+    }
     executables(spec, base, &mut explanation);
 
     let mut features = BTreeSet::new();
@@ -322,9 +328,14 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
     }
     let mut env = base.env.clone();
     if let Network::Proxy(port) = network {
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-            env.insert(name.to_owned(), format!("http://127.0.0.1:{port}"));
-            env.insert(name.to_lowercase(), format!("http://127.0.0.1:{port}"));
+        // ALL_PROXY stays HTTP: Python's usual clients read it, and end with an error at a SOCKS address when their SOCKS
+        // package is not installed. SOCKS_PROXY is read by those who speak it. `h`: the proxy resolves, nobody else can.
+        for (name, scheme) in
+            [("HTTP_PROXY", "http"), ("HTTPS_PROXY", "http"), ("ALL_PROXY", "http"), ("SOCKS_PROXY", "socks5h")]
+        {
+            let value = format!("{scheme}://127.0.0.1:{port}");
+            env.insert(name.to_lowercase(), value.clone());
+            env.insert(name.to_owned(), value);
         }
     }
     env.append(&mut parts.exec.env);

@@ -168,10 +168,11 @@ pub(super) fn hosts(spec: &Spec, grant: &PluginGrant, ceilings: &Ceilings, expla
     for (at, ask) in spec.execution.sandbox.network.iter().enumerate() {
         let asked =
             Source::Manifest { field: format!("execution.sandbox.network.hosts[{at}]"), reason: ask.reason.clone() };
-        let mut any = false;
+        let (mut any, mut whole) = (false, false);
         for (nr, rule) in grant.hosts.iter().enumerate() {
             let Some(both) = intersect(ask, rule) else { continue };
             any = true;
+            whole |= ask.ports == both.ports && matches!(&ask.target, NetworkTarget::Host(host) if *host == both.host);
             let key = Source::Policy { key: format!("plugins.{}.hosts[{nr}]", spec.name) };
             explanation.rule(RuleKind::Network, describe_host(&both), vec![asked.clone(), key]);
             if !egress.hosts.contains(&both) {
@@ -184,16 +185,24 @@ pub(super) fn hosts(spec: &Spec, grant: &PluginGrant, ceilings: &Ceilings, expla
             explanation.rule(RuleKind::Network, format!("reach {address}"), vec![asked.clone(), key]);
             egress.local.insert(address);
         }
-        if !any {
-            let what = match &ask.target {
-                NetworkTarget::Host(host) => format!("reach {host}"),
-                NetworkTarget::Param(name) => format!("reach the hosts `{name}`"),
-            };
-            explanation.strike(
-                what,
-                asked,
-                format!("the signed policy grants plugin {} no such host and port", spec.name),
-            );
+        match &ask.target {
+            NetworkTarget::Host(host) if any && !whole => {
+                let why = format!("the signed policy grants plugin {} a part of it only", spec.name);
+                explanation.strike(
+                    describe_host(&HostRule { host: host.clone(), ports: ask.ports.clone() }),
+                    asked,
+                    why,
+                );
+            }
+            _ if any => {}
+            target => {
+                let what = match target {
+                    NetworkTarget::Host(host) => format!("reach {host}"),
+                    NetworkTarget::Param(name) => format!("reach the hosts `{name}`"),
+                };
+                let why = format!("the signed policy grants plugin {} no such host and port", spec.name);
+                explanation.strike(what, asked, why);
+            }
         }
     }
     egress

@@ -1,6 +1,8 @@
 //! Limits: the least of base profile, signed ceilings and manifest.
 
-use sigil_policy::SandboxLimits;
+use std::time::Duration;
+
+use sigil_policy::{NetworkLimits, SandboxLimits};
 use sigil_proto::manifest;
 
 use super::Profile;
@@ -78,12 +80,75 @@ pub(super) fn narrow(
     }
 }
 
+/// The limits of the network: what policy allows, lowered to what the manifest asks for.
+pub(super) fn network(
+    policy: &NetworkLimits,
+    asked: &manifest::NetworkLimits,
+    base: &str,
+    explanation: &mut Explanation,
+) -> NetworkLimits {
+    let mut least = |what, key: &'static str, allowed, field: &'static str, asked| {
+        let row = Row { what, base: None, policy: (key, allowed), asked: (field, asked) };
+        settle_at(&row, ("sandbox.network", "execution.sandbox.network.limits"), base, explanation)
+    };
+    let mut count = |what, key, allowed: u32, field, asked: Option<u32>| {
+        u32::try_from(least(what, key, allowed.into(), field, asked.map(u64::from))).unwrap_or(allowed)
+    };
+    let connections =
+        count("connections at the same time", "connections", policy.connections, "connections", asked.connections);
+    let connections_per_second = count(
+        "connections in a second",
+        "connections_per_second",
+        policy.connections_per_second,
+        "connections_per_second",
+        asked.connections_per_second,
+    );
+    let mut seconds = |what, key, allowed: Duration, field, asked: Option<Duration>| {
+        Duration::from_secs(least(what, key, allowed.as_secs(), field, asked.map(|asked| asked.as_secs())))
+    };
+    let idle = seconds("seconds of an idle connection", "idle_seconds", policy.idle, "idle", asked.idle);
+    let total = seconds("seconds of a connection", "total_seconds", policy.total, "total", asked.total);
+    NetworkLimits {
+        connections,
+        connections_per_second,
+        up_bytes: least("bytes up in a connection", "up_bytes", policy.up_bytes, "up", asked.up),
+        down_bytes: least("bytes down in a connection", "down_bytes", policy.down_bytes, "down", asked.down),
+        up_bytes_per_day: least(
+            "bytes up in a day",
+            "up_bytes_per_day",
+            policy.up_bytes_per_day,
+            "up_per_day",
+            asked.up_per_day,
+        ),
+        down_bytes_per_day: least(
+            "bytes down in a day",
+            "down_bytes_per_day",
+            policy.down_bytes_per_day,
+            "down_per_day",
+            asked.down_per_day,
+        ),
+        bytes_per_second: least(
+            "bytes in a second",
+            "bytes_per_second",
+            policy.bytes_per_second,
+            "per_second",
+            asked.per_second,
+        ),
+        idle,
+        total,
+    }
+}
+
 /// The least of the three, noted with who decided it.
 fn settle(row: &Row, base: &str, explanation: &mut Explanation) -> u64 {
+    settle_at(row, ("sandbox", "execution.sandbox.limits"), base, explanation)
+}
+
+/// As [`settle`], for the tables of policy and manifest that have the row.
+fn settle_at(row: &Row, tables: (&str, &str), base: &str, explanation: &mut Explanation) -> u64 {
     let from_base = || Source::Base { profile: base.to_owned(), why: String::new() };
-    let from_policy = || Source::Policy { key: format!("sandbox.{}", row.policy.0) };
-    let from_manifest =
-        || Source::Manifest { field: format!("execution.sandbox.limits.{}", row.asked.0), reason: String::new() };
+    let from_policy = || Source::Policy { key: format!("{}.{}", tables.0, row.policy.0) };
+    let from_manifest = || Source::Manifest { field: format!("{}.{}", tables.1, row.asked.0), reason: String::new() };
     let ceiling = row.base.map_or(row.policy.1, |base| base.min(row.policy.1));
     let by = if row.base == Some(ceiling) { from_base() } else { from_policy() };
     match row.asked.1 {

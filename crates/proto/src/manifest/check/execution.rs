@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::read::{MISSING, Node, Object, TYPE, UNSUPPORTED, VALUE};
 use super::super::{
-    Access, ExecAsk, Execution, FilesystemAsk, FilesystemTarget, GoPlugin, Limits, NetworkAsk, NetworkTarget,
-    SandboxSpec, Tier, Transport,
+    Access, ExecAsk, Execution, FilesystemAsk, FilesystemTarget, GoPlugin, Limits, NetworkAsk, NetworkLimits,
+    NetworkTarget, SandboxSpec, Tier, Transport,
 };
 use super::{bytes, duration, line};
 
@@ -151,11 +151,11 @@ fn sandbox(node: &Node<'_>) -> Option<SandboxSpec> {
     let object = node.object()?;
     let profile = object.required("profile").and_then(|node| node.parse());
     let filesystem = object.optional("filesystem").map(|node| node.list_of(filesystem)).unwrap_or_default();
-    let network = object.optional("network").map(|node| network(&node)).unwrap_or_default();
+    let (network, network_limits) = object.optional("network").map(|node| network(&node)).unwrap_or_default();
     let exec = object.optional("exec").map(|node| node.list_of(exec)).unwrap_or_default();
     let limits = object.optional("limits").map_or_else(|| Some(Limits::default()), |node| limits(&node));
     object.finish();
-    Some(SandboxSpec { profile: profile?, filesystem, network, exec, limits: limits? })
+    Some(SandboxSpec { profile: profile?, filesystem, network, network_limits, exec, limits: limits? })
 }
 
 fn reason(object: &Object<'_>) -> Option<String> {
@@ -194,11 +194,47 @@ fn filesystem(node: &Node<'_>) -> Option<FilesystemAsk> {
     Some(FilesystemAsk { target: target?, access: access?, reason: reason? })
 }
 
-fn network(node: &Node<'_>) -> Vec<NetworkAsk> {
-    let Some(object) = node.object() else { return Vec::new() };
+fn network(node: &Node<'_>) -> (Vec<NetworkAsk>, NetworkLimits) {
+    let Some(object) = node.object() else { return <_>::default() };
     let hosts = object.required("hosts").map(|node| node.list_of(host)).unwrap_or_default();
+    let limits = object.optional("limits").and_then(|node| network_limits(&node)).unwrap_or_default();
     object.finish();
-    hosts
+    (hosts, limits)
+}
+
+/// A limit that does not parse is reported; that it is then absent here decides nothing, as the whole is refused.
+fn network_limits(node: &Node<'_>) -> Option<NetworkLimits> {
+    let object = node.object()?;
+    let count = |name| object.optional(name).and_then(|node| node.number(1, 100_000));
+    let size = |name| object.optional(name).and_then(|node| least_one(&node, bytes(&node, 1 << 50)?));
+    let time = |name| {
+        let node = object.optional(name)?;
+        let duration = duration(&node, Duration::from_secs(86_400))?;
+        if duration.subsec_nanos() != 0 || duration.is_zero() {
+            node.fail(VALUE, "expected whole seconds, at least 1s");
+        }
+        Some(duration)
+    };
+    let limits = NetworkLimits {
+        connections: count("connections"),
+        connections_per_second: count("connections_per_second"),
+        up: size("up"),
+        down: size("down"),
+        up_per_day: size("up_per_day"),
+        down_per_day: size("down_per_day"),
+        per_second: size("per_second"),
+        idle: time("idle"),
+        total: time("total"),
+    };
+    object.finish();
+    Some(limits)
+}
+
+fn least_one(node: &Node<'_>, size: u64) -> Option<u64> {
+    if size == 0 {
+        node.fail(VALUE, "expected at least 1B");
+    }
+    Some(size)
 }
 
 fn host(node: &Node<'_>) -> Option<NetworkAsk> {
