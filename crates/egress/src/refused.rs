@@ -152,7 +152,7 @@ impl Refused {
                 "Addresses of this machine and of private networks are reachable only when the signed policy names exactly this IP and port under `egress.local`."
             }
             Self::Gateway => "Nothing: plugins never reach the gateway's own listeners.",
-            Self::Surroundings => "Let the gateway read /proc/net/route and /proc/net/ipv6_route.",
+            Self::Surroundings => "Let the gateway read /proc/net/route, /proc/net/ipv6_route and /proc/net/if_inet6.",
             Self::Hello(BadHello::NotTls) => {
                 "If the protocol is not TLS, mark the rule `opaque` in manifest and signed policy. That gives up the check of the server's name."
             }

@@ -104,10 +104,16 @@ impl Identity {
         Err(if host_known { Refused::Port } else { Refused::Host })
     }
 
-    /// Whether signed policy names exactly this address for this plugin.
+    /// Whether signed policy names exactly this address for this plugin. What is no one machine, this link's, or a cloud's
+    /// metadata service is not reached even so.
     #[must_use]
     pub fn names_locally(&self, address: SocketAddr) -> bool {
-        self.local.iter().any(|named| canonical(*named) == canonical(address))
+        let address = canonical(address);
+        let may_be_named = matches!(
+            AddressClass::of(address.ip()),
+            AddressClass::Global | AddressClass::Loopback | AddressClass::Private
+        );
+        may_be_named && self.local.iter().any(|named| canonical(*named) == address)
     }
 }
 
@@ -166,6 +172,18 @@ mod tests {
         assert_eq!(judge("127.0.0.2:8080", Way::Plain), loopback);
         assert_eq!(judge("[::1]:8080", Way::Plain), loopback);
         assert_eq!(judge("localhost:8080", Way::Plain), Err(Refused::Host), "a name is another target");
+    }
+
+    #[test]
+    fn some_addresses_are_blocked_whoever_names_them() {
+        let named = ["169.254.169.254:80", "168.63.129.16:80", "[fd00:ec2::254]:80", "0.0.0.0:80", "224.0.0.1:80"];
+        let id = identity(&[], &named);
+        for target in named {
+            let verdict = id.judge(&target.parse().expect("a target"), Way::Plain);
+            assert!(matches!(verdict, Err(Refused::Address { .. })), "{target}");
+        }
+        let mapped = "[::ffff:169.254.169.254]:80".parse().expect("a target");
+        assert!(matches!(id.judge(&mapped, Way::Plain), Err(Refused::Address { .. })));
     }
 
     #[test]

@@ -91,14 +91,19 @@ fn is_own(ip: IpAddr) -> io::Result<bool> {
     }
 }
 
-/// The networks that this machine is on: its routes without a gateway.
+/// The networks that this machine is on: its routes without a gateway, and the /64 of each of its addresses. A machine that
+/// has but one address of a /64 reaches its neighbours there by its router, and still is one of them.
 fn links() -> io::Result<Vec<Link>> {
     let mut links = parse_v4(&std::fs::read_to_string("/proc/net/route")?);
-    match std::fs::read_to_string("/proc/net/ipv6_route") {
-        Ok(text) => links.extend(parse_v6(&text)),
-        // A kernel without IPv6 has no such file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    for (file, parse) in
+        [("/proc/net/ipv6_route", parse_v6 as fn(&str) -> Vec<Link>), ("/proc/net/if_inet6", parse_own_v6)]
+    {
+        match std::fs::read_to_string(file) {
+            Ok(text) => links.extend(parse(&text)),
+            // A kernel without IPv6 has no such files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(links)
 }
@@ -136,6 +141,12 @@ fn parse_v6(text: &str) -> Vec<Link> {
         .collect()
 }
 
+/// Reads `/proc/net/if_inet6`: address, interface, prefix length, scope, flags, name.
+fn parse_own_v6(text: &str) -> Vec<Link> {
+    let address = |line: &str| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok();
+    text.lines().filter_map(address).map(|network| Link::V6 { network, bits: 64 }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +171,14 @@ mod tests {
         let links = parse_v6(v6);
         assert_eq!(links.len(), 1);
         assert!(links[0].contains("2001:470:0:1::5".parse().expect("an address")));
+        assert!(!links[0].contains("2001:470:0:2::5".parse().expect("an address")));
+    }
+
+    #[test]
+    fn the_64_of_an_own_address_is_a_link() {
+        let links = parse_own_v6("200104700000000100000000000000aa 02 80 00 80     eth0\nnonsense\n");
+        assert_eq!(links.len(), 1);
+        assert!(links[0].contains("2001:470:0:1:ffff::5".parse().expect("an address")));
         assert!(!links[0].contains("2001:470:0:2::5".parse().expect("an address")));
     }
 

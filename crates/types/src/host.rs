@@ -30,8 +30,11 @@ pub enum ParseHostError {
     /// No port, or not 1 to 65535 in plain decimal.
     #[error("expected `host:port` with a port from 1 to 65535")]
     Port,
-    /// A wildcard over a whole top-level domain, or one that is not the first part.
-    #[error("a wildcard is `*.` and a name of at least two parts")]
+    /// A wildcard over a registry, below which anybody can have a name, or one that is not the whole first part.
+    #[error(
+        "a wildcard is `*.` and a name of at least two parts, below which not everybody can have a name: not `*`, `*.com` or \
+         `*.co.uk`; name the hosts one by one"
+    )]
     Wildcard,
 }
 
@@ -58,6 +61,9 @@ pub struct HostPort {
 }
 
 /// A host, or all names below one: `example.com`, `*.example.com`, `192.0.2.1`.
+///
+/// One rule for depth: `*.example.com` is every name below `example.com`, however deep, and not `example.com` itself. A star
+/// stands at the beginning, once, and before a dot; it never stands for an address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// Exactly this host.
@@ -73,10 +79,16 @@ impl HostName {
         &self.0
     }
 
-    fn parts(&self) -> usize {
-        self.0.split('.').count()
+    /// Whether it is a registry, by its form: one part, or a country's with one of the usual second parts (`co.uk`). Others
+    /// exist; those on which people have accounts are a list of their own, for labels.
+    fn is_registry(&self) -> bool {
+        let Some((second, country)) = self.0.rsplit_once('.') else { return true };
+        country.len() == 2 && REGISTRIES.contains(&second)
     }
 }
+
+/// The second part of a country's registry.
+const REGISTRIES: [&str; 9] = ["ac", "co", "com", "edu", "gob", "gov", "mil", "net", "org"];
 
 impl HostPattern {
     /// Whether `host` is covered.
@@ -171,7 +183,7 @@ impl FromStr for HostPattern {
         match text.strip_prefix("*.") {
             Some(base) => {
                 let base: HostName = base.parse()?;
-                if base.parts() < 2 { Err(ParseHostError::Wildcard) } else { Ok(Self::Below(base)) }
+                if base.is_registry() { Err(ParseHostError::Wildcard) } else { Ok(Self::Below(base)) }
             }
             None if text.contains('*') => Err(ParseHostError::Wildcard),
             None => text.parse().map(Self::Exact),
@@ -299,13 +311,17 @@ impl AddressClass {
             (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => carried(g, h),
             (0x64, 0xff9b, ..) => carried(g, h),
             (0x2002, ..) => carried(b, c),
-            (0x2001, 0, ..) => Self::Reserved,
-            (0xfd00, 0xec2, ..) => Self::Metadata,
+            // ISATAP (RFC 5214, 6.1).
+            (_, _, _, _, 0 | 0x200, 0x5efe) => carried(g, h),
+            // Teredo, benchmarking, ORCHID and other protocol assignments (RFC 2928).
+            (0x2001, 0..=0x01ff, ..) => Self::Reserved,
+            // Of Amazon, Google and Scaleway.
+            (0xfd00, 0xec2, ..) | (0xfd20, 0xce, ..) | (0xfd00, 0x42, ..) => Self::Metadata,
             (0xfc00..=0xfdff, ..) => Self::Private,
             (0xfe80..=0xfebf, ..) => Self::LinkLocal,
             (0xfec0..=0xfeff, ..) => Self::Private,
             (0xff00..=0xffff, ..) => Self::Multicast,
-            (0x2001, 0x0db8, ..) | (0x2001, 0x10..=0x3f, ..) | (0x3fff, 0..=0x0fff, ..) => Self::Reserved,
+            (0x2001, 0x0db8, ..) | (0x3fff, 0..=0x0fff, ..) => Self::Reserved,
             (0x2000..=0x3fff, ..) => Self::Global,
             _ => Self::Reserved,
         }
@@ -347,8 +363,44 @@ mod tests {
             "fe80::1%eth0",
             "[fe80::1%eth0]",
             "a_b.com",
+            "0x7f000001",
+            "017700000001",
+            "0x7f.0.0.1",
+            "127.0x1",
+            "127.0.0.1.",
+            "a.1",
+            "a.0x1f",
+            "1.2.3.4a.5",
+            "::7f00:1",
+            "[::ffff:127.0.0.1",
+            "[127.0.0.1]",
+            "１２７.0.0.1",
+            "①②⑦.0.0.1",
+            "127。0。0。1",
+            "１２７．１",
+            "０ｘ７ｆ．１",
+            "evil.com。",
+            "evil.com．",
+            "evil\u{2024}",
+            "evil.com\u{7f}",
+            "evil.com\u{0}.good.com",
+            "evil.com\tx",
+            "evil.com\u{a0}x",
+            "a%00.com",
+            "xn--a.com",
+            "*",
+            "*.",
             "*.com",
+            "*.co.uk",
+            "*.com.au",
+            "*.127.0.0.1",
+            "*.[::1]",
+            "*.*.example.com",
+            "**.example.com",
+            "a.*.example.com",
+            "*example.com",
             "exa*mple.com",
+            "*.example.com.",
             &"a".repeat(64),
             &"a.".repeat(200),
         ] {
@@ -382,10 +434,46 @@ mod tests {
             "ff02::1",
             "2001:db8::1",
             "::ffff:8.8.8.8",
+            "::ffff:0:7f00:1",
+            "::8.8.8.8",
+            "64:ff9b::808:808",
+            "64:ff9b:1::a00:1",
+            "2002:808:808::1",
+            "2002:a9fe:a9fe::",
+            "2606:2800:220:1:0:5efe:7f00:1",
+            "2606:2800:220:1:200:5efe:a00:1",
+            "2001:2::1",
+            "2001:20::1",
+            "2001:1ff::1",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "fec0::1",
+            "3fff::1",
+            "5f00::1",
+            "100::1",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "240.0.0.1",
+            "0.1.2.3",
         ] {
             assert_ne!(class(blocked), AddressClass::Global, "{blocked}");
         }
+        for metadata in [
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "::ffff:100.100.100.200",
+        ] {
+            assert_eq!(class(metadata), AddressClass::Metadata, "{metadata}");
+        }
         assert_eq!(class("93.184.216.34"), AddressClass::Global);
+        assert_eq!(class("2001:200::1"), AddressClass::Global);
         assert_eq!(class("2606:2800:220:1::1"), AddressClass::Global);
     }
 
@@ -401,7 +489,11 @@ mod tests {
     fn a_wildcard_covers_what_is_below() {
         let pattern: HostPattern = "*.example.com".parse().expect("a pattern");
         let covers = |text: &str| pattern.covers(&text.parse().expect("a host"));
-        assert!(covers("a.example.com") && covers("a.b.example.com"));
+        assert!(covers("a.example.com") && covers("a.b.example.com") && covers("A.Example.COM"));
+        assert!(!covers("1.2.3.4") && !covers("[::1]"), "never an address");
+        for fine in ["*.bbc.co.uk", "*.co.example", "*.t.co", "*.example.uk"] {
+            assert!(fine.parse::<HostPattern>().is_ok(), "{fine}");
+        }
         assert!(!covers("example.com") && !covers("badexample.com") && !covers("example.com.evil.org"));
     }
 
