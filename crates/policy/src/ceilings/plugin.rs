@@ -6,7 +6,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sigil_types::{Authors, CapabilitySet, Digest, HostPattern, Label, Name, Readers, ToolFacts};
+use sigil_types::{
+    Authors, CapabilitySet, Digest, HostPattern, HostPort, Label, Name, ParseHostError, Readers, ToolFacts,
+};
 
 /// Turns `Display` and `FromStr` into `Debug`, `Serialize` and `Deserialize`.
 macro_rules! text_form {
@@ -59,6 +61,22 @@ pub struct HostRule {
     /// The TCP ports; at least one.
     #[serde(deserialize_with = "ports")]
     pub ports: BTreeSet<u16>,
+}
+
+impl FromStr for HostRule {
+    type Err = ParseHostError;
+
+    /// Reads a host, or the hosts below a name, and one port: `example.com:443`, `*.example.com:443`, `[2001:db8::1]:443`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (below, rest) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
+        let HostPort { host, port } = match rest.parse() {
+            // A star elsewhere is no odd character, but a wildcard at the wrong place.
+            Err(ParseHostError::Character) if rest.contains('*') => return Err(ParseHostError::Wildcard),
+            parsed => parsed?,
+        };
+        let host = if below { format!("*.{host}").parse()? } else { HostPattern::Exact(host) };
+        Ok(Self { host, ports: BTreeSet::from([port]) })
+    }
 }
 
 fn ports<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<u16>, D::Error> {
@@ -178,6 +196,34 @@ mod tests {
         for bad in ["", "/", "home", "~/notes", "/a//b", "/a/", "/a/./b", "/a/../b", "/a\n", "/a\0b"] {
             assert!(bad.parse::<GrantPath>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_host_rule_is_read_from_what_people_type() {
+        for (text, host) in [
+            ("example.com:443", "example.com"),
+            ("*.example.com:443", "*.example.com"),
+            ("127.0.0.1:443", "127.0.0.1"),
+            ("[::1]:443", "[::1]"),
+            ("Bücher.example:443", "xn--bcher-kva.example"),
+        ] {
+            let rule: HostRule = text.parse().expect(text);
+            assert_eq!((rule.host.to_string().as_str(), rule.ports), (host, BTreeSet::from([443])));
+        }
+        for bad in [
+            "*:443",
+            "*.com:443",
+            "*.127.0.0.1:443",
+            "*.[::1]:443",
+            "a.*.example:443",
+            "example.com",
+            "a.b:0",
+            ":1",
+            "::1:1",
+        ] {
+            assert!(bad.parse::<HostRule>().is_err(), "{bad}");
+        }
+        assert_eq!("a*.example:443".parse::<HostRule>(), Err(ParseHostError::Wildcard));
     }
 
     #[test]

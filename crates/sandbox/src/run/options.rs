@@ -1,10 +1,10 @@
 //! The command line of `sigil sandbox run`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use sigil_policy::HostRule;
+use sigil_types::ParseHostError;
 
 /// What `--help` prints.
 pub(super) const HELP: &str = "\
@@ -16,7 +16,8 @@ Options:
       --profile NAME     The base profile: shell (the system's programs) or native (no other programs) [default: shell]
       --read PATH        A file or folder that it may read; may be given more than once
       --write PATH       A file or folder that it may read and change
-      --allow-host H:P   A host and port that it may reach through the egress proxy, such as example.org:443
+      --allow-host H:P   A host and port that it may reach through the egress proxy, such as example.org:443;
+                         *.example.org:443 is every name below example.org, and not example.org itself
   -h, --help             This text
 
 The exit status is the command's; 128 and the signal's number when a signal ended it; 126 when the sandbox could not be set
@@ -50,8 +51,8 @@ pub enum ParseOptions {
     #[error("`{0}` needs a value; see --help")]
     NoValue(String),
     /// Not a host and port.
-    #[error("`{0}` is not a host and port such as example.org:443")]
-    Host(String),
+    #[error("`{0}` is not a host and port such as example.org:443: {1}")]
+    Host(String, ParseHostError),
     /// Nothing to run.
     #[error("no command was given; see --help")]
     NoCommand,
@@ -97,7 +98,7 @@ impl Options {
                 "--profile" => options.profile = value.to_string_lossy().into_owned(),
                 "--read" => options.read.push(PathBuf::from(value)),
                 "--write" => options.write.push(PathBuf::from(value)),
-                _ => options.hosts.push(host_rule(&value.to_string_lossy())?),
+                _ => options.hosts.push(host_rule(&value)?),
             }
         }
         if options.command.is_empty() {
@@ -108,12 +109,10 @@ impl Options {
     }
 }
 
-fn host_rule(text: &str) -> Result<HostRule, ParseOptions> {
-    let refused = || ParseOptions::Host(text.to_owned());
-    let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
-    let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(refused)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Ok(HostRule { host: host.parse().map_err(|_| refused())?, ports: BTreeSet::from([port]) })
+/// What cannot be read is refused with the reason; bytes that are not text are shown replaced, and are no host.
+fn host_rule(value: &OsString) -> Result<HostRule, ParseOptions> {
+    let text = value.to_string_lossy();
+    text.parse().map_err(|why| ParseOptions::Host(text.into_owned(), why))
 }
 
 #[cfg(test)]
@@ -135,6 +134,9 @@ mod tests {
         assert_eq!(options.write, [PathBuf::from("c")]);
         assert_eq!(options.hosts.len(), 1);
         assert_eq!((options.command.to_str(), options.arguments.len()), (Some("ls"), 3));
+        let wide = parse("--allow-host *.example.org:443 --allow-host [::1]:8080 ls").unwrap().unwrap();
+        let hosts: Vec<String> = wide.hosts.iter().map(|rule| rule.host.to_string()).collect();
+        assert_eq!(hosts, ["*.example.org", "[::1]"]);
         let plain = parse("cat --write file").unwrap().unwrap();
         assert_eq!((plain.arguments.len(), plain.write.len()), (2, 0), "what follows the command is the command's");
         assert_eq!(parse("--help").unwrap(), None);
@@ -146,7 +148,16 @@ mod tests {
         assert_eq!(parse("--"), Err(ParseOptions::NoCommand));
         assert_eq!(parse("--read"), Err(ParseOptions::NoValue("--read".to_owned())));
         assert_eq!(parse("--rad /x ls"), Err(ParseOptions::Unknown("--rad".to_owned())));
-        for bad in ["example.org", "example.org:0", "example.org:99999", ":443", "a b:1", "exa\u{0}mple.org:443"] {
+        for bad in [
+            "example.org",
+            "example.org:0",
+            "example.org:99999",
+            ":443",
+            "a b:1",
+            "exa\u{0}mple.org:443",
+            "*:443",
+            "*.org:443",
+        ] {
             assert!(Options::parse(["--allow-host", bad, "ls"].into_iter().map(OsString::from)).is_err(), "{bad}");
         }
     }

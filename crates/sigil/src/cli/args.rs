@@ -157,9 +157,9 @@ pub(crate) struct InitArgs {
     /// Folder that the plugin `files` may read and write; may be repeated.
     #[arg(long, value_name = "DIR")]
     pub(crate) write: Vec<PathBuf>,
-    /// Host and port that the plugin `fetch` may reach; may be repeated.
+    /// Host and port that the plugin `fetch` may reach, or `*.` and a name for all below it; may be repeated.
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) allow_host: Vec<sigil_types::HostPort>,
+    pub(crate) allow_host: Vec<sigil_policy::HostRule>,
     /// Folder of plugins, before the installed ones.
     #[arg(long, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sigil_config::{Folders, ProviderKind};
 use sigil_host::Search;
-use sigil_policy::{FolderAccess, FolderGrant, HostRule, Preset};
+use sigil_policy::{FolderAccess, FolderGrant, Preset};
 use sigil_provider::BaseUrl;
-use sigil_types::{Author, Authors, Code, Name, PluginName, ProviderName, Reader, Readers, Secret, UserId};
+use sigil_types::{
+    Author, Authors, Code, Host, HostPattern, Name, PluginName, ProviderName, Reader, Readers, Secret, UserId,
+};
 use sigil_vault::{Binding, Consumer, Unlock, Vault};
 
 use super::args::{InitArgs, PassphraseArgs};
@@ -175,18 +177,17 @@ fn plugins(args: &InitArgs, owner: &UserId) -> Result<BTreeMap<PluginName, Plugi
         let rights = PluginRights { folders: BTreeMap::from([(name("folders")?, folders)]), ..PluginRights::default() };
         plugins.insert(name("files")?, rights);
     }
-    let rule = |at: &sigil_types::HostPort| HostRule {
-        host: sigil_types::HostPattern::Exact(at.host.clone()),
-        ports: BTreeSet::from([at.port]),
-    };
-    let hosts: Vec<HostRule> = args.allow_host.iter().map(rule).collect();
+    let hosts = args.allow_host.clone();
     // An address of this machine or of a private network is reachable only as exactly that address and port.
-    let local = args.allow_host.iter().filter_map(|at| match &at.host {
-        sigil_types::Host::Address(address) => Some(std::net::SocketAddr::new(*address, at.port)),
-        sigil_types::Host::Name(_) => None,
+    let local = hosts.iter().flat_map(|rule| match &rule.host {
+        HostPattern::Exact(Host::Address(address)) => {
+            rule.ports.iter().map(|port| std::net::SocketAddr::new(*address, *port)).collect()
+        }
+        HostPattern::Exact(Host::Name(_)) | HostPattern::Below(_) => Vec::new(),
     });
+    let local = local.collect();
     if !hosts.is_empty() {
-        plugins.insert(name("fetch")?, PluginRights { hosts, local: local.collect(), ..PluginRights::default() });
+        plugins.insert(name("fetch")?, PluginRights { hosts, local, ..PluginRights::default() });
     }
     Ok(plugins)
 }
@@ -236,7 +237,7 @@ fn yaml(
 /// Puts the key into the vault, for this provider and its host alone.
 fn keep(context: &Context, folders: &Folders, value: Secret<String>, base_url: &BaseUrl) -> Result<(), Complaint> {
     let vault = Vault::open(&folders.vault(), &Unlock::KeyFile(folders.keys().join("vault.key")))?;
-    let hosts = BTreeSet::from([sigil_types::HostPattern::Exact(base_url.endpoint().at.host.clone())]);
+    let hosts = BTreeSet::from([HostPattern::Exact(base_url.endpoint().at.host.clone())]);
     let binding = Binding { consumer: Consumer::Provider(name(PROVIDER)?), workspace: None, hosts };
     Ok(vault.put(&name::<Name>(SECRET)?, value, binding, context.now())?)
 }
