@@ -79,6 +79,9 @@ pub enum BadRequest {
     /// Not `host:port`, or not `http://host[:port]/path`.
     #[error("the target is not `host:port` (CONNECT) or `http://host/path` (plain), or its host is not a valid host")]
     Target,
+    /// A path that a server may take for another one.
+    #[error("the path has a `.` or `..` segment, an encoded slash or control character, or an encoding that is none")]
+    Path,
     /// No `Host`, two of them, or one that is not the target.
     #[error("`Host` is missing, repeated, or names another host than the target")]
     Host,
@@ -111,6 +114,7 @@ impl BadRequest {
             Self::Version => "egress.request.version.refused",
             Self::Method => "egress.request.method.refused",
             Self::Target => "egress.request.target.refused",
+            Self::Path => "egress.request.path.refused",
             Self::Host => "egress.request.host.refused",
             Self::Length => "egress.request.length.refused",
             Self::Body => "egress.request.body.refused",
@@ -222,6 +226,9 @@ fn plain(method: &str, target: &str, fields: Fields) -> Result<Request, BadReque
         return Err(BadRequest::Target);
     }
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    if !has_one_reading(&path) {
+        return Err(BadRequest::Path);
+    }
     match &fields.host {
         Some(host) if authority_of(host).is_ok_and(|host| host == target) => {}
         None => {}
@@ -237,6 +244,24 @@ fn plain(method: &str, target: &str, fields: Fields) -> Result<Request, BadReque
             fields: fields.end_to_end,
         }),
     })
+}
+
+/// Whether every server takes the path of `target` for the same: what is before the query has no dot segments, however
+/// encoded, no encoded slash, backslash, dot or control character, and no `%` that encodes nothing (RFC 3986, 2.1, 5.2.4).
+fn has_one_reading(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let mut rest = path.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        let digit = |offset: usize| rest.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        match (digit(1), digit(2)) {
+            (Some(0..=1), Some(_)) | (Some(2), Some(14 | 15)) | (Some(5), Some(12)) | (Some(7), Some(15)) => {
+                return false;
+            }
+            (Some(_), Some(_)) => rest = rest.get(at + 3..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+    !path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// Reads `host[:port]`; port 80 where none is written.
@@ -457,7 +482,7 @@ mod tests {
         #[test]
         fn writing_and_reading_agree(
             host in "([a-z]{1,5}\\.){1,2}[a-z]{2,3}", port in 1_u16..,
-            path in "/[a-zA-Z0-9/?=&%.]{0,20}", name in "X-[a-z]{1,8}", value in "[ -~]{0,20}",
+            path in "/[a-zA-Z0-9/]{0,20}(\\?[a-zA-Z0-9/?=&%.]{0,20})?", name in "X-[a-z]{1,8}", value in "[ -~]{0,20}",
         ) {
             let text = format!("GET http://{host}:{port}{path} HTTP/1.1\r\nHost: {host}:{port}\r\n{name}: {value}\r\n\r\n");
             let request = read(&text).expect("valid");
