@@ -24,16 +24,41 @@ pub trait Resolver: fmt::Debug + Send + Sync {
     fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// The operating system's resolver (`getaddrinfo`): its files, its cache and its order.
+const HOSTS: &str = "/etc/hosts";
+/// A hosts file that is longer than this is not read.
+const MAX_HOSTS: u64 = 1 << 20;
+
+/// The operating system's resolver: its hosts file, and then `getaddrinfo` with the name as an absolute one. The search
+/// domains of `resolv.conf` are not used: with them another name would be resolved than the one that was judged.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
 impl Resolver for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        Box::pin(
-            async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.map(|address| address.ip()).collect()) },
-        )
+        Box::pin(async move {
+            // `getaddrinfo` does not find an absolute name in the hosts file.
+            let known = match tokio::fs::metadata(HOSTS).await {
+                Ok(about) if about.len() <= MAX_HOSTS => in_hosts(&tokio::fs::read(HOSTS).await?, name),
+                _ => Vec::new(),
+            };
+            if !known.is_empty() {
+                return Ok(known);
+            }
+            let absolute = format!("{name}.");
+            Ok(tokio::net::lookup_host((absolute.as_str(), 0)).await?.map(|address| address.ip()).collect())
+        })
     }
+}
+
+/// The addresses of `name` in the text of a hosts file (hosts(5)): an address and its names in each line, `#` comments.
+fn in_hosts(text: &[u8], name: &HostName) -> Vec<IpAddr> {
+    let text = String::from_utf8_lossy(text);
+    let of_line = |line: &str| {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name.as_str())).then_some(address)
+    };
+    text.lines().filter_map(of_line).collect()
 }
 
 /// Addresses that were checked. The only thing that is dialled.
@@ -132,6 +157,14 @@ mod tests {
         let named: Option<SocketAddr> = named.parse().ok();
         let target = "a.example:443".parse().expect("a target");
         lookup.check(&target, |address| Some(address) == named).await.map(|checked| checked.iter().collect())
+    }
+
+    #[test]
+    fn a_hosts_file_has_addresses_and_names() {
+        let text = b"# 10.0.0.9 a.example\n10.0.0.1 b.example A.Example # a.example\n::1 a.example\nnonsense a.example\n\xff\n";
+        let found = in_hosts(text, &"a.example".parse().expect("a name"));
+        assert_eq!(found, ["10.0.0.1".parse::<IpAddr>().expect("one"), "::1".parse().expect("another")]);
+        assert!(in_hosts(text, &"example".parse().expect("a name")).is_empty());
     }
 
     #[tokio::test]
