@@ -144,13 +144,14 @@ fn compile(options: &Options) -> Result<Compiled, RunFailed> {
     let real =
         |path: &PathBuf| std::fs::canonicalize(path).map_err(|source| RunFailed::Path { path: path.clone(), source });
     let read: Vec<PathBuf> = options.read.iter().map(real).collect::<Result<_, _>>()?;
+    let execute: Vec<PathBuf> = options.execute.iter().map(real).collect::<Result<_, _>>()?;
     let write: Vec<PathBuf> = options.write.iter().map(real).collect::<Result<_, _>>()?;
     let never = NeverGrant { own: vec![PathBuf::from("/var/lib/sigil")], homes: people::homes() };
 
     let search = base.env.get("PATH").map_or("/usr/bin:/bin", String::as_str);
-    let (path, own_bind) = find(&options.command, search, base, &never)?;
+    let (path, own_bind) = find(&options.command, search, base, &execute, &never)?;
     let here = std::env::current_dir().ok();
-    let cwd = here.filter(|here| read.iter().chain(&write).any(|granted| here.starts_with(granted)));
+    let cwd = here.filter(|here| read.iter().chain(&execute).chain(&write).any(|granted| here.starts_with(granted)));
     let mut env = std::collections::BTreeMap::new();
     if let Ok(terminal) = std::env::var("TERM") {
         env.insert("TERM".to_owned(), terminal);
@@ -164,7 +165,7 @@ fn compile(options: &Options) -> Result<Compiled, RunFailed> {
     };
     let host_ids = host_ids();
     let hosts = options.hosts.clone();
-    let ask = CommandAsk { profile: options.profile.clone(), read, write, hosts, exec, never, host_ids };
+    let ask = CommandAsk { profile: options.profile.clone(), read, execute, write, hosts, exec, never, host_ids };
     let mut compiled = profile::compile_command(ask)?;
     let binds = &mut compiled.profile.binds;
     if let Some(bind) = own_bind.filter(|bind| binds.iter().all(|known| known.target != bind.target)) {
@@ -189,6 +190,7 @@ fn find(
     command: &OsString,
     search: &str,
     base: &BaseProfile,
+    granted: &[PathBuf],
     never: &NeverGrant,
 ) -> Result<(PathBuf, Option<Bind>), RunFailed> {
     let named = Path::new(command);
@@ -203,8 +205,8 @@ fn find(
         }
         _ => RunFailed::Path { path: named.to_path_buf(), source },
     })?;
-    let visible = base.bind.iter().any(|bind| bind.access == Access::Exec && path.starts_with(&bind.path));
-    if visible {
+    let own = base.bind.iter().filter(|bind| bind.access == Access::Exec).map(|bind| &bind.path);
+    if own.chain(granted).any(|visible| path.starts_with(visible)) {
         return Ok((path, None));
     }
     never.check(&path, Access::Exec).map_err(|why| profile::CompileRefused::NeverGranted {

@@ -215,6 +215,7 @@ fn profile(stage: &Stage, setting: Setting) -> Result<Profile, BatteryFailed> {
     let ask = CommandAsk {
         profile: setting.base.to_owned(),
         read: vec![scene.read_only()],
+        execute: Vec::new(),
         write: vec![scene.writable()],
         hosts,
         exec: Exec {

@@ -244,6 +244,8 @@ pub struct CommandAsk {
     pub profile: String,
     /// Files and folders to read.
     pub read: Vec<PathBuf>,
+    /// Files and folders to read and execute.
+    pub execute: Vec<PathBuf>,
     /// Files and folders to write.
     pub write: Vec<PathBuf>,
     /// Hosts to reach.
@@ -265,7 +267,9 @@ pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
     let mut explanation = base_rules(base);
     let mut granted: BTreeMap<PathBuf, Granted> = BTreeMap::new();
     let reads = ask.read.iter().map(|path| (path, Access::Read, "--read"));
-    for (path, access, option) in reads.chain(ask.write.iter().map(|path| (path, Access::Write, "--write"))) {
+    let executes = ask.execute.iter().map(|path| (path, Access::Exec, "--exec"));
+    let writes = ask.write.iter().map(|path| (path, Access::Write, "--write"));
+    for (path, access, option) in reads.chain(executes).chain(writes) {
         ask.never.check(path, access).map_err(|why| CompileRefused::NeverGranted {
             path: path.clone(),
             from: option.to_owned(),

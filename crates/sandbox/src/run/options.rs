@@ -15,6 +15,7 @@ Usage: sigil sandbox run [OPTIONS] [--] COMMAND [ARGUMENTS]...
 Options:
       --profile NAME     The base profile: shell (the system's programs) or native (no other programs) [default: shell]
       --read PATH        A file or folder that it may read; may be given more than once
+      --exec PATH        A file or folder that it may read and execute, and load code from; never one that it may change
       --write PATH       A file or folder that it may read and change
       --allow-host H:P   A host and port that it may reach through the egress proxy, such as example.org:443;
                          *.example.org:443 is every name below example.org, and not example.org itself
@@ -31,6 +32,8 @@ pub struct Options {
     pub profile: String,
     /// What it may read.
     pub read: Vec<PathBuf>,
+    /// What it may read and execute.
+    pub execute: Vec<PathBuf>,
     /// What it may write.
     pub write: Vec<PathBuf>,
     /// What it may reach.
@@ -68,6 +71,7 @@ impl Options {
         let mut options = Self {
             profile: "shell".to_owned(),
             read: Vec::new(),
+            execute: Vec::new(),
             write: Vec::new(),
             hosts: Vec::new(),
             command: OsString::new(),
@@ -90,13 +94,14 @@ impl Options {
             if name == "-h" || name == "--help" {
                 return Ok(None);
             }
-            if !matches!(name.as_str(), "--profile" | "--read" | "--write" | "--allow-host") {
+            if !matches!(name.as_str(), "--profile" | "--read" | "--exec" | "--write" | "--allow-host") {
                 return Err(ParseOptions::Unknown(name));
             }
             let value = inline.or_else(|| arguments.next()).ok_or_else(|| ParseOptions::NoValue(name.clone()))?;
             match name.as_str() {
                 "--profile" => options.profile = value.to_string_lossy().into_owned(),
                 "--read" => options.read.push(PathBuf::from(value)),
+                "--exec" => options.execute.push(PathBuf::from(value)),
                 "--write" => options.write.push(PathBuf::from(value)),
                 _ => options.hosts.push(host_rule(&value)?),
             }
@@ -125,12 +130,14 @@ mod tests {
 
     #[test]
     fn the_documented_forms_are_read() {
-        let options =
-            parse("--profile native --read /a --read=/b --write c --allow-host example.org:443 -- ls -l --read x")
-                .unwrap()
-                .unwrap();
+        let options = parse(
+            "--profile native --read /a --read=/b --exec d --write c --allow-host example.org:443 -- ls -l --read x",
+        )
+        .unwrap()
+        .unwrap();
         assert_eq!(options.profile, "native");
         assert_eq!(options.read, [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(options.execute, [PathBuf::from("d")]);
         assert_eq!(options.write, [PathBuf::from("c")]);
         assert_eq!(options.hosts.len(), 1);
         assert_eq!((options.command.to_str(), options.arguments.len()), (Some("ls"), 3));

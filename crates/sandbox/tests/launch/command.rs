@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("run::the_status_is_the_command_s", status),
     ("run::only_what_is_named_is_there", files),
     ("run::sandbox_failures_have_their_own_status_and_say_what_to_do", failures),
+    ("run::what_may_be_executed_cannot_be_changed", executables),
     ("run::signals_are_passed_on", signals),
     ("run::streams_are_the_callers", streams),
     ("run::hosts_need_a_proxy_and_the_proxy_gets_the_listener", hosts),
@@ -80,6 +81,24 @@ fn files() {
     // The working directory is kept where it is granted.
     let ran = sandbox_run(&["--read", &at("read"), "cat", "a"]).current_dir(at("read")).output().expect("its end");
     assert_eq!(text(&ran.stdout), "a\n", "{}", text(&ran.stderr));
+}
+
+fn executables() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let script = at("tools/hello");
+    std::fs::create_dir(at("tools")).expect("a folder");
+    std::fs::write(&script, "#!/bin/sh\necho hello\necho x > \"$0\" || echo kept\n").expect("a file");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).expect("executable");
+    let ran = output(&["--exec", &at("tools"), "--", "sh", "-c", &script]);
+    assert_eq!(text(&ran.stdout), "hello\nkept\n", "{}", text(&ran.stderr));
+    let ran = output(&["--exec", &at("tools"), "--", &script]);
+    assert_eq!(text(&ran.stdout), "hello\nkept\n", "a command in it: {}", text(&ran.stderr));
+    for option in ["--read", "--write"] {
+        let ran = output(&[option, &at("tools"), "--", "sh", "-c", &script]);
+        assert_eq!(ran.status.code(), Some(126), "{option} does not let it be executed: {}", text(&ran.stderr));
+    }
 }
 
 fn failures() {
