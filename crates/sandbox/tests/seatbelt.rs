@@ -21,6 +21,7 @@ fn command(profile: &str, read: &[&str], write: &[&str], hosts: &[&str]) -> Prof
     let ask = CommandAsk {
         profile: profile.to_owned(),
         read: paths(read),
+        execute: Vec::new(),
         write: paths(write),
         hosts: hosts.collect(),
         exec: Exec {
