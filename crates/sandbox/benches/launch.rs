@@ -1,8 +1,8 @@
 //! Launching `/bin/true`: through a warm launcher in the full sandbox (profile `native`, request to exit seen; with the next
 //! sandbox standing ready, as it does 5 ms after a launch of the same program, and without), against
-//! bubblewrap and against no sandbox at all. All in one run, taking turns, so that a busy moment hits all alike.
+//! bubblewrap, birdcage (`crates/sandbox/peers`) and no sandbox at all. All in one run, taking turns, so that a busy moment hits all alike.
 //!
-//! `SIGIL_BENCH_ROUNDS` sets how often each is measured (200). The lines that begin with `row: ` are read by `./task bench`.
+//! `SIGIL_BENCH_ROUNDS` sets how often each is measured (200); `SIGIL_BENCH_PEERS` names the built program of the peers. The lines that begin with `row: ` are read by `./task bench`.
 
 #![expect(
     clippy::expect_used,
@@ -16,8 +16,9 @@
 #[expect(dead_code, reason = "shared with the tests, which use the rest")]
 mod world;
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use sigil_sandbox::client::ExitStatus;
@@ -42,6 +43,35 @@ impl Times {
         times.sort_unstable();
         let at = |share: usize| times.get(times.len() * share / 100).copied();
         Some(Self { min: at(0)?, median: at(50)?, p95: at(95)? })
+    }
+}
+
+/// The peer that runs for the whole bench, as the launcher does, and launches once for each line that it is sent.
+struct Birdcage {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Birdcage {
+    fn start() -> Option<Self> {
+        let program = std::env::var("SIGIL_BENCH_PEERS").ok()?;
+        let mut peer = command(&program, &[]);
+        let mut child = peer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        let answers = BufReader::new(child.stdout.take()?);
+        Some(Self { child, answers })
+    }
+
+    fn launch(&mut self) -> bool {
+        let asked = self.child.stdin.as_mut().is_some_and(|stdin| stdin.write_all(b"\n").is_ok());
+        let mut answer = String::new();
+        asked && self.answers.read_line(&mut answer).is_ok() && answer.trim().parse::<u128>().is_ok()
+    }
+}
+
+impl Drop for Birdcage {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ended = self.child.wait();
     }
 }
 
@@ -89,13 +119,15 @@ fn main() -> ExitCode {
         let launched = client.launch(&request).unwrap_or_else(|error| panic!("{error}"));
         ExitStatus::read(&launched.exit).expect("its status") == ExitStatus::Exited(0)
     };
-    let mut launches: [(&str, Launch<'_>); 4] = [
+    let mut birdcage = Birdcage::start();
+    let mut launches: [(&str, Launch<'_>); 5] = [
         ("no sandbox (posix_spawn)", Box::new(move || succeeds(&mut plain))),
         ("bubblewrap", Box::new(move || succeeds(&mut bubblewrap))),
+        ("birdcage", Box::new(move || birdcage.as_mut().is_some_and(Birdcage::launch))),
         ("server", Box::new(server)),
         (AT_ONCE, Box::new(server)),
     ];
-    let mut taken = [const { Vec::new() }; 4];
+    let mut taken = [const { Vec::new() }; 5];
     for round in 0..rounds + 5 {
         for ((name, launch), taken) in launches.iter_mut().zip(&mut taken) {
             // What the one before leaves to the kernel to take down, and what a launcher does while nobody waits, is over.
@@ -108,9 +140,9 @@ fn main() -> ExitCode {
             }
         }
     }
-    let [plain, bubblewrap, server, at_once] = taken.map(Times::of);
+    let [plain, bubblewrap, birdcage, server, at_once] = taken.map(Times::of);
     println!("{:<28} {:>8} {:>8} {:>8}  µs, {rounds} rounds", "launch of /bin/true", "min", "median", "p95");
-    for ((name, _), times) in launches.iter().zip([&plain, &bubblewrap, &server, &at_once]) {
+    for ((name, _), times) in launches.iter().zip([&plain, &bubblewrap, &birdcage, &server, &at_once]) {
         match times {
             Some(Times { min, median, p95 }) => println!("{name:<28} {min:>8} {median:>8} {p95:>8}"),
             None => println!("{name:<28} not on this machine"),
@@ -120,22 +152,29 @@ fn main() -> ExitCode {
         println!("the launcher started nothing");
         return ExitCode::FAILURE;
     };
+    rows(&server, &at_once, bubblewrap.as_ref(), birdcage.as_ref());
+    ExitCode::SUCCESS
+}
+
+/// Prints the rows for the table.
+fn rows(server: &Times, at_once: &Times, bubblewrap: Option<&Times>, birdcage: Option<&Times>) {
     let ms = |micros: u128| f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0;
-    let note = |mine: &Times, theirs: &Times| {
-        let (least, slow) = (ms(mine.min) / ms(theirs.min), ms(mine.p95) / ms(theirs.p95));
+    let note = |theirs: &Times| {
+        let (least, slow) = (ms(server.min) / ms(theirs.min), ms(server.p95) / ms(theirs.p95));
         let first = ms(at_once.median) / ms(theirs.median);
         format!("by minimum {least:.2}, by 95th percentile {slow:.2}; {first:.2} when nothing stands ready")
     };
-    let row = match &bubblewrap {
-        Some(theirs) => serde_json::json!({
-            "what": "launch of /bin/true, server, request to exit", "value": ms(server.median), "unit": "ms",
-            "against": [ms(theirs.median), "bubblewrap"], "limit": ["ratio", 0.6], "note": note(&server, theirs),
-        }),
-        None => serde_json::json!({
-            "what": "launch of /bin/true, server, request to exit", "value": ms(server.median), "unit": "ms",
-            "note": "bubblewrap is not installed (apt-get install bubblewrap)",
-        }),
+    let row = |what: &str, peer: &str, theirs: Option<&Times>, limit: f64, absent: &str| {
+        let mut row = serde_json::json!({ "what": what, "value": ms(server.median), "unit": "ms", "note": absent });
+        if let (Some(theirs), Some(row)) = (theirs, row.as_object_mut()) {
+            row.insert("against".to_owned(), serde_json::json!([ms(theirs.median), peer]));
+            row.insert("limit".to_owned(), serde_json::json!(["ratio", limit]));
+            row.insert("note".to_owned(), note(theirs).into());
+        }
+        println!("row: {row}");
     };
-    println!("row: {row}");
-    ExitCode::SUCCESS
+    let absent = "bubblewrap is not installed (apt-get install bubblewrap)";
+    row("launch of /bin/true, server, request to exit", "bubblewrap", bubblewrap, 0.5, absent);
+    let absent = "not built: cargo build --release in crates/sandbox/peers";
+    row("the same", "birdcage", birdcage, 0.7, absent);
 }

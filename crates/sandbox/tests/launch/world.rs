@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) policy: Digest,
     pub(crate) tree: Digest,
     pub(crate) manifest: String,
+    /// How many programs may run at once, from the next start of the launcher on.
+    pub(crate) max_running: usize,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -64,7 +66,7 @@ impl World {
         world
     }
 
-    fn endorse(&mut self, edit: impl FnOnce(&mut PluginGrant)) {
+    pub(crate) fn endorse(&mut self, edit: impl FnOnce(&mut PluginGrant)) {
         let mut grant = PluginGrant { trees: BTreeSet::from([self.tree]), ..PluginGrant::default() };
         edit(&mut grant);
         self.set_policy(1, |ceilings| {
@@ -89,6 +91,7 @@ impl World {
             policy: Digest::of(b""),
             tree: Digest::of(b""),
             manifest: manifest.to_owned(),
+            max_running: 8,
         };
         world.tree = world.install(manifest, script);
         world
@@ -122,7 +125,7 @@ impl World {
             own: vec![self.path("launcher"), self.path("plugins"), self.path("run")],
             homes: Vec::new(),
             origin: "sigil/test".to_owned(),
-            max_running: 8,
+            max_running: self.max_running,
         }
     }
 
