@@ -8,9 +8,11 @@
 #![deny(unsafe_code)]
 
 pub mod battery;
+mod cgroup;
 pub mod client;
 pub mod confine;
 pub mod doctor;
+pub mod host;
 pub mod launcher;
 pub mod people;
 pub mod profile;

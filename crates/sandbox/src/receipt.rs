@@ -4,6 +4,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use sigil_types::{Digest, InstanceId, LaunchId, PluginName, Timestamp, ToolFacts, WorkspaceId};
 
+use crate::profile::Posture;
 use crate::report::LayerReport;
 
 /// What stands before the signed bytes, so that no other signature by the same key can be taken for a receipt.
@@ -31,6 +32,10 @@ pub struct Launch {
     pub tree: Digest,
     /// The digest of the compiled profile's JSON.
     pub profile: Digest,
+    /// How much of the sandbox there is: the strongest that the host gives.
+    pub posture: Posture,
+    /// The weakest that the signed policy would have let it run in.
+    pub floor: Posture,
     /// The layers that were applied, and what the self-test saw.
     pub layers: LayerReport,
     /// The label facts of its tools, as the enforced profile makes them.
@@ -119,6 +124,8 @@ mod tests {
             manifest: digest,
             tree: digest,
             profile: digest,
+            posture: Posture::Standard,
+            floor: Posture::Standard,
             layers: LayerReport::default(),
             facts: ToolFacts::pure(),
         };

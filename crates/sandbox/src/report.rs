@@ -38,6 +38,14 @@ impl LayerReport {
         required.iter().filter(tried).filter(|layer| !self.proven.contains(layer)).copied().collect()
     }
 
+    /// Whether Landlock holds signals inside.
+    #[must_use]
+    pub fn scopes_signals(&self) -> bool {
+        self.applied.contains(&Layer::Landlock)
+            && self.landlock_abi >= Right::ScopeSignal.since()
+            && !self.landlock_unknown.contains(&Right::ScopeSignal)
+    }
+
     /// The layers that the self-test tries. The others are either proven by the kernel's answer to the call that
     /// applied them, or by the escape battery.
     pub const TRIED: [Layer; 11] = [

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use sigil_policy::{Ceilings, FolderAccess, FolderGrant, HostRule, NetworkLimits, PluginGrant};
 use sigil_proto::manifest::{GoPlugin, Manifest, Spec, Transport};
+use sigil_sandbox::host::Reached;
 use sigil_sandbox::profile::base::BaseProfile;
 use sigil_sandbox::profile::{
     Access, Bind, CompileRefused, Compiled, Egress, Layer, Network, NeverGrant, Params, Posture, Right, Site, compile,
@@ -53,6 +54,7 @@ fn site() -> Site {
         host_uid: 200_001,
         host_gid: 200_001,
         private: None,
+        reached: Reached::Standard,
     }
 }
 
@@ -301,16 +303,74 @@ fn a_shared_host_is_heard_by_everyone() {
 fn strict_policy_makes_a_strict_profile() {
     let mut ceilings = ceilings("");
     ceilings.posture = sigil_policy::Posture::Strict;
-    let profile = all(&manifest(""), &ceilings).expect("compiles").profile;
+    let site = Site { reached: Reached::Strict, ..site() };
+    let profile = compile(&manifest(""), &ceilings, &site, &Params::default()).expect("compiles").profile;
     assert_eq!(profile.posture, Posture::Strict);
     assert!(profile.required.contains(&Layer::Cgroup));
     assert!(profile.landlock.least_abi >= 6 && profile.landlock.required.contains(&Right::ScopeSignal));
+}
+
+#[test]
+fn the_strongest_posture_is_taken_and_none_below_the_floor() {
+    let compiled = |floor, own, reached| {
+        let mut ceilings = ceilings("");
+        ceilings.posture = floor;
+        for grant in ceilings.plugins.values_mut() {
+            grant.posture = own;
+        }
+        let site = Site { reached, private: Some("/srv/sigil/run/x".into()), ..site() };
+        compile(&manifest(""), &ceilings, &site, &Params::default()).map(|compiled| compiled.profile.posture)
+    };
+    use sigil_policy::Posture as Floor;
+    let (reduced, standard, strict) = (Floor::Reduced, Floor::Standard, Floor::Strict);
+    assert_eq!(compiled(reduced, None, Reached::Strict), Ok(Posture::Strict));
+    assert_eq!(compiled(reduced, None, Reached::Standard), Ok(Posture::Standard));
+    assert_eq!(compiled(reduced, None, Reached::Reduced), Ok(Posture::Reduced));
+    assert_eq!(compiled(standard, Some(reduced), Reached::Standard), Ok(Posture::Standard));
+    for (floor, own, reached, lowest) in [
+        (standard, None, Reached::Reduced, Posture::Standard),
+        (standard, Some(reduced), Reached::Reduced, Posture::Standard),
+        (reduced, Some(standard), Reached::Reduced, Posture::Standard),
+        (standard, Some(strict), Reached::Standard, Posture::Strict),
+        (reduced, None, Reached::None, Posture::Reduced),
+    ] {
+        let refused = compiled(floor, own, reached).expect_err("below the floor");
+        assert_eq!(refused.code().as_str(), "sandbox.posture.floor.unmet");
+        assert!(matches!(refused, CompileRefused::BelowFloor { floor, .. } if floor == lowest), "{refused}");
+    }
+}
+
+#[test]
+fn a_reduced_profile_has_the_host_s_paths_and_no_sockets() {
+    let mut ceilings = ceilings("");
     ceilings.posture = sigil_policy::Posture::Reduced;
+    let site = Site { reached: Reached::Reduced, private: Some("/srv/sigil/run/x".into()), ..site() };
+    let reduced = |spec: &Spec, ceilings: &Ceilings| compile(spec, ceilings, &site, &Params::default());
+    let profile = reduced(&manifest(""), &ceilings).expect("compiles").profile;
+    assert!(profile.binds.iter().all(|bind| bind.source == bind.target));
+    assert!(profile.exec.path.starts_with("/srv/sigil/plugins/abc") && profile.exec.argv[0].starts_with("/srv/sigil"));
     assert_eq!(
-        all(&manifest(""), &ceilings).expect("compiles").profile.posture,
-        Posture::Standard,
-        "never below the base"
+        (profile.exec.cwd.as_path(), profile.exec.env["TMPDIR"].as_str()),
+        (Path::new("/srv/sigil/run/x"), "/srv/sigil/run/x")
     );
+    assert!(profile.namespaces.is_empty() && profile.tmpfs.is_empty() && profile.files.is_empty());
+    assert!(!profile.seccomp.allow.contains_key("chmod") && !profile.seccomp.allow.contains_key("socket"));
+    assert!(profile.required.contains(&Layer::Landlock) && !profile.required.contains(&Layer::MountNs));
+
+    let asked = network(
+        "        - host: x.example.com
+          ports: [443]
+          reason: For a test.
+",
+    );
+    let hosts = self::ceilings("[[plugins.sample.hosts]]\nhost = \"x.example.com\"\nports = [443]\n");
+    let hosts = Ceilings { posture: sigil_policy::Posture::Reduced, ..hosts };
+    assert_eq!(reduced(&asked, &hosts).expect_err("hosts").code().as_str(), "sandbox.posture.egress.refused");
+    let mut spec = manifest("");
+    spec.execution.transport =
+        Transport::GoPlugin(GoPlugin { cookie_key: "MY_COOKIE".to_owned(), cookie_value: "v".to_owned(), protocol: 1 });
+    let refused = reduced(&spec, &ceilings).expect_err("it makes a socket");
+    assert_eq!(refused.code().as_str(), "sandbox.posture.transport.refused");
 }
 
 #[test]

@@ -73,6 +73,7 @@ pub(crate) fn run<F: Future<Output = ()>>(wish: &Wish<'_>, test: impl FnOnce(Wor
         run: folder.path().join("run"),
         own: own.to_vec(),
         homes: Vec::new(),
+        cgroup: None,
         origin: "sigil/test".to_owned(),
         max_running: 8,
     })

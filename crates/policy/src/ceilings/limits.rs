@@ -53,6 +53,12 @@ pub struct SandboxLimits {
     pub cpu_seconds: u64,
     /// Hundredths of one processor.
     pub cpu_percent: u64,
+    /// How long it may live, in seconds; zero for no limit.
+    #[serde(default)]
+    pub wall_seconds: u64,
+    /// How much the folders that it may write may grow while it lives, all together, in bytes.
+    #[serde(default = "disk_bytes")]
+    pub disk_bytes: u64,
     /// Time for one tool call, in seconds.
     pub call_seconds: u64,
     /// What it may use of the network, where it may reach hosts at all.
@@ -129,6 +135,11 @@ mod seconds {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_secs)
     }
+}
+
+/// For a policy that was signed before the limit existed: 1 GiB.
+const fn disk_bytes() -> u64 {
+    1 << 30
 }
 
 /// What a session may spend.

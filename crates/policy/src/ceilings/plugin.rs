@@ -10,6 +10,8 @@ use sigil_types::{
     Authors, CapabilitySet, Digest, HostPattern, HostPort, Label, Name, ParseHostError, Readers, ToolFacts,
 };
 
+use super::limits::Posture;
+
 /// Turns `Display` and `FromStr` into `Debug`, `Serialize` and `Deserialize`.
 macro_rules! text_form {
     ($($name:ident),+) => {$(
@@ -41,6 +43,9 @@ pub(crate) use text_form;
 pub struct PluginGrant {
     /// Digests of the file trees that the owner has endorsed. Another tree does not start.
     pub trees: BTreeSet<Digest>,
+    /// The weakest sandbox in which it may run, if that is stronger than what every plugin needs. Absent: the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posture: Option<Posture>,
     /// The rights that it may have at most, beside the ceilings of everybody. Absent: no further narrowing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<CapabilitySet>,

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
@@ -293,8 +293,9 @@ fn ran(status: i32) -> Tried {
 fn execute_written(scene: &Scene) -> Tried {
     let path = scene.writable().join("program");
     let _ = fs::remove_file(&path);
-    fs::write(&path, tiny_program(false)).map_err(|error| Stop::Cannot(error.to_string()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(|error| Stop::Cannot(error.to_string()))?;
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path);
+    let written = made.and_then(|mut file| file.write_all(&tiny_program(false)));
+    written.map_err(|error| Stop::Cannot(error.to_string()))?;
     ran(execute(&[&c_path(&path)?])?)
 }
 

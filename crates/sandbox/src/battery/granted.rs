@@ -4,7 +4,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
@@ -37,7 +36,7 @@ fn write(scene: &Scene) -> Tried {
 }
 
 fn scratch(scene: &Scene) -> Tried {
-    let path = Path::new("/tmp").join(format!("{}-granted", scene.name));
+    let path = std::env::temp_dir().join(format!("{}-granted", scene.name));
     File::create_new(&path)?.write_all(b"x")?;
     fs::remove_file(path)?;
     Ok("written".into())

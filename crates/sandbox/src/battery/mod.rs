@@ -18,6 +18,7 @@ mod net;
 mod persist;
 mod probe;
 mod proc;
+mod reduced;
 mod report;
 mod run;
 mod stage;
@@ -159,6 +160,11 @@ impl Scene {
     /// A folder that is granted to read, although its mode lets anybody write.
     pub(crate) fn read_only(&self) -> PathBuf {
         self.root.join("ro")
+    }
+
+    /// The folder for temporary files, where it is one of the host: outside of what is granted otherwise.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
     }
 
     /// A folder that is granted to write.

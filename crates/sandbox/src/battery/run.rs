@@ -13,11 +13,11 @@ use sigil_types::Code;
 use super::probe::{END, Line, Orders, Outcome, PROBE};
 use super::report::{Accepted, BatteryReport, Row, Status};
 use super::stage::Stage;
-use super::{Attempt, Needs, Proof, Stop, attempts, granted};
+use super::{Attempt, Needs, Proof, Stop, attempts, granted, reduced};
 use crate::confine::{Prepared, StartFailed, Streams};
 use crate::profile::{
-    Access, Bind, CommandAsk, CompileRefused, Exec, Layer, LinkRule, NeverGrant, ProcMode, Profile, TREE,
-    compile_command,
+    self, Access, Bind, CommandAsk, CompileRefused, Exec, Layer, LinkRule, NeverGrant, Posture, ProcMode, Profile,
+    TREE, compile_command,
 };
 use crate::report::LayerReport;
 
@@ -31,21 +31,41 @@ pub struct Setting {
     pub base: &'static str,
     /// Whether there is a proxy, so that the filter lets sockets be made.
     pub proxy: bool,
+    /// With how much of the sandbox: `reduced`, or what is more.
+    pub posture: Posture,
 }
 
 impl Setting {
     /// The profiles that programs really get.
     pub const ALL: [Self; 4] = [
-        Self { base: "native", proxy: false },
-        Self { base: "native", proxy: true },
-        Self { base: "shell", proxy: false },
-        Self { base: "shell", proxy: true },
+        Self::standard("native", false),
+        Self::standard("native", true),
+        Self::standard("shell", false),
+        Self::standard("shell", true),
     ];
 
-    /// `native+proxy`.
+    /// The same in posture `reduced`, in which there is no proxy.
+    pub const REDUCED: [Self; 2] = [
+        Self { base: "native", proxy: false, posture: Posture::Reduced },
+        Self { base: "shell", proxy: false, posture: Posture::Reduced },
+    ];
+
+    /// The base profile `base` in posture `standard`.
+    #[must_use]
+    pub const fn standard(base: &'static str, proxy: bool) -> Self {
+        Self { base, proxy, posture: Posture::Standard }
+    }
+
+    /// The base profile, and `reduced`: under what an attempt is accepted.
+    fn kind(self) -> String {
+        Self { proxy: false, ..self }.name()
+    }
+
+    /// `native+proxy`, `shell reduced`.
     #[must_use]
     pub fn name(self) -> String {
-        format!("{}{}", self.base, if self.proxy { "+proxy" } else { "" })
+        let reduced = if self.posture == Posture::Reduced { " reduced" } else { "" };
+        format!("{}{}{reduced}", self.base, if self.proxy { "+proxy" } else { "" })
     }
 }
 
@@ -93,9 +113,13 @@ pub fn run(settings: &[Setting]) -> Result<(BatteryReport, LayerReport), Battery
     let (mut granted, mut broken) = (0, Vec::new());
     for setting in settings {
         let mut stage = Stage::build(outside_ids())?;
+        if setting.posture == Posture::Reduced {
+            stage = stage.without_guards()?;
+        }
         // What is granted comes first, before anything is used up.
         let acts: Vec<&Attempt> = granted::ACTS.iter().filter(|act| applies(act, *setting)).collect();
-        let chosen: Vec<&Attempt> = attempts().filter(|attempt| possible(attempt)).collect();
+        let chosen: Vec<&Attempt> =
+            attempts().filter(|attempt| possible(attempt) && reduced::applies(attempt, *setting)).collect();
         let all: Vec<&Attempt> = acts.iter().chain(&chosen).copied().collect();
         let said = launch(&mut stage, *setting, &all, &BTreeSet::new())?;
         for act in acts {
@@ -107,9 +131,8 @@ pub fn run(settings: &[Setting]) -> Result<(BatteryReport, LayerReport), Battery
         for attempt in chosen {
             let row = judge(attempt, *setting, &said, &stage);
             if row.status == Status::Accepted {
-                let why = attempt.accepted.iter().find(|(base, _)| *base == setting.base);
-                let why = why.map_or_else(String::new, |(_, why)| (*why).to_owned());
-                accepted.insert(Accepted { id: row.id.clone(), profile: setting.base.to_owned(), why });
+                let why = why_accepted(attempt, *setting).unwrap_or_default().to_owned();
+                accepted.insert(Accepted { id: row.id.clone(), profile: setting.kind(), why });
             }
             rows.push(row);
         }
@@ -144,6 +167,12 @@ pub(super) fn outside_ids() -> Option<(u32, u32)> {
     rustix::process::geteuid().is_root().then_some((UNPRIVILEGED, UNPRIVILEGED))
 }
 
+/// Why it is accepted that `attempt` works under `setting`, if it is.
+fn why_accepted(attempt: &Attempt, setting: Setting) -> Option<&'static str> {
+    let by_base = attempt.accepted.iter().find(|(base, _)| *base == setting.base).map(|(_, why)| *why);
+    by_base.or_else(|| reduced::accepted(attempt, setting))
+}
+
 fn judge(attempt: &Attempt, setting: Setting, said: &Said, stage: &Stage) -> Row {
     let outcome = said.outcome(attempt);
     let held = match attempt.proof {
@@ -153,12 +182,12 @@ fn judge(attempt: &Attempt, setting: Setting, said: &Said, stage: &Stage) -> Row
             _ => Some(true),
         },
         Proof::Result => match (&outcome, outcome.number()) {
-            (_, Some(number)) if attempt.held.contains(&number) => Some(true),
+            (_, Some(number)) if attempt.held.contains(&number) || reduced::holds(number, setting) => Some(true),
             (Outcome::Got(_), _) => Some(false),
             _ => None,
         },
     };
-    let is_accepted = attempt.accepted.iter().any(|(base, _)| *base == setting.base);
+    let is_accepted = why_accepted(attempt, setting).is_some();
     let status = match held {
         Some(true) => Status::Held,
         Some(false) if is_accepted => Status::Accepted,
@@ -235,6 +264,9 @@ fn profile(stage: &Stage, setting: Setting) -> Result<Profile, BatteryFailed> {
         optional: false,
         link: LinkRule::Refuse,
     });
+    if setting.posture == Posture::Reduced {
+        profile::reduce(&mut profile, &scene.scratch())?;
+    }
     Ok(profile)
 }
 

@@ -15,6 +15,7 @@ use rustix::process::{
 use rustix::system::sethostname;
 
 use super::failure::{At, Failure, Message, Stage};
+use super::family;
 use super::ids::{self, OwnerMaps};
 use super::landlock;
 use super::last::{self, Before};
@@ -28,8 +29,8 @@ use crate::report::LayerReport;
 use crate::sys;
 
 /// What the init returns: the program's wait status, or why there is none.
-pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&Seen>) -> i32 {
-    match set_up(prepared, handed, seen) {
+pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&Seen>, limited: bool) -> i32 {
+    match set_up(prepared, handed, seen, limited) {
         Ok(program) => reap(prepared, program),
         Err(failure) => {
             last::tell(&Message::Failed(failure));
@@ -41,7 +42,12 @@ pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: 
 fn reap(prepared: &Prepared, program: Pid) -> i32 {
     // Only the pipe for the exit status stays open: the program's streams must close when the program closes them.
     let _ = sys::close_all_but(EXIT);
-    let Ok(status) = sys::forward_and_reap(program) else { return 126 };
+    let status = sys::forward_and_reap(program, prepared.is_reduced().then(sys::parent_end_signal));
+    if prepared.is_reduced() {
+        // Whatever the program has started is below this process, wherever it tried to go.
+        family::end_all(&[]);
+    }
+    let Ok(status) = status else { return 126 };
     if prepared.wants(Layer::PidNs) {
         // Whoever reads the status may rely on nothing going on; the end of this process would come a little later.
         sys::kill_all_others();
@@ -50,8 +56,16 @@ fn reap(prepared: &Prepared, program: Pid) -> i32 {
     0
 }
 
-fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&Seen>) -> Result<Pid, Failure> {
+fn set_up(
+    prepared: &Prepared,
+    handed: &[Option<BorrowedFd<'_>>],
+    seen: Option<&Seen>,
+    limited: bool,
+) -> Result<Pid, Failure> {
     let mut report = LayerReport { ablated: prepared.profile().ablated.clone(), ..LayerReport::default() };
+    if limited {
+        report.applied.insert(Layer::Cgroup);
+    }
     let mut applied = |layer: Layer| {
         if prepared.wants(layer) {
             report.applied.insert(layer);
@@ -69,6 +83,10 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&
     umask(Mode::from_raw_mode(0o022));
     chdir("/").at(Stage::Session)?;
     die_with_parent(prepared)?;
+
+    if prepared.is_reduced() {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at(Stage::Session)?;
+    }
 
     let before = Before::look();
     let mut sources = open_and_separate(prepared, seen)?;
@@ -100,19 +118,20 @@ fn set_up(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: Option<&
     give_up_privileges(prepared)?;
     applied(Layer::Capabilities);
     applied(Layer::NoNewPrivs);
-    if prepared.wants(Layer::Landlock) {
+    let late = prepared.wants(Layer::Landlock) && prepared.confines_late();
+    if prepared.wants(Layer::Landlock) && !late {
         landlock::restrict(prepared, &sources.sources, &mut report)?;
         report.applied.insert(Layer::Landlock);
     }
     // They close when the program executes and when this process begins to wait: closing them here, one by one, would only
     // keep the program waiting.
-    let _sources = ManuallyDrop::new(sources);
+    let sources = ManuallyDrop::new(sources);
     umask(Mode::from_raw_mode(0o077));
     report.applied.insert(Layer::Environment);
     standby::receive_streams()?;
     // Now, not before: its tree was verified for this launch.
     let program = last::open_program(prepared)?;
-    last::start_program(prepared, &program, &before, report)
+    last::start_program(prepared, &program, &before, late.then_some(&sources.sources[..]), report)
 }
 
 /// Opens the sources as the launching identity and stands in the new namespaces afterwards, as the program's user.
@@ -134,7 +153,7 @@ fn open_and_separate(prepared: &Prepared, seen: Option<&Seen>) -> Result<Sources
             sys::set_ids(ids.outside.0, ids.outside.1, true).at(Stage::Identity)?;
             sys::unshare(missing).at(Stage::UserNamespace)?;
             ids::map_self(ids)?;
-        } else {
+        } else if missing != 0 {
             sys::unshare(missing).at(Stage::Fork)?;
         }
         return Ok(sources);
@@ -174,7 +193,8 @@ fn die_with_parent(prepared: &Prepared) -> Result<(), Failure> {
     if !prepared.wants(Layer::ParentDeath) {
         return Ok(());
     }
-    set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::ParentDeath)?;
+    let signal = if prepared.is_reduced() { sys::parent_end_signal() } else { Signal::KILL };
+    set_parent_process_death_signal(Some(signal)).at(Stage::ParentDeath)?;
     // In a new pid namespace getppid(2) is always 0; the status socket knows whether its other end lives.
     if sys::peer_gone(sys::fixed_fd(STATUS)) {
         return Err(Failure::new(Stage::ParentDeath, Errno::PIPE, "the launcher is gone"));
@@ -182,11 +202,21 @@ fn die_with_parent(prepared: &Prepared) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How many more tasks its user may start elsewhere before a program without a user namespace gets no more. It bounds what a
+/// program can start before the launcher looks at it, and no less.
+const SPARE: u64 = 1024;
+
 fn limit(prepared: &Prepared) -> Result<(), Failure> {
     use rustix::process::Resource as R;
     let limits = &prepared.profile().limits;
-    // Without a user namespace it would count what the user has elsewhere, too.
-    let processes = limits.processes.filter(|_| prepared.wants(Layer::UserNs));
+    let processes = match limits.processes {
+        // Without a user namespace it counts what the user has elsewhere, too: under root that is this program's alone.
+        Some(processes) if prepared.is_reduced() && !prepared.as_root() => {
+            let others = family::tasks_of_own_user().at_what(Stage::Limits, || "counting processes".to_owned())?;
+            Some(others.saturating_add(SPARE).saturating_add(processes))
+        }
+        processes => processes.filter(|_| prepared.wants(Layer::UserNs) || prepared.is_reduced()),
+    };
     let wanted = [
         (R::Core, limits.core_bytes),
         (R::Nofile, limits.open_files),

@@ -94,6 +94,9 @@ impl Stage {
                 "A symbolic link stands on the way: name the path that it points to (realpath prints it)"
             }
             (Self::Sources, libc::EACCES) => "The user who runs Sigil cannot reach this path; grant another",
+            (Self::Sources, libc::EPERM) => {
+                "Grant a folder without it, or run Sigil where it can make namespaces: `sigil doctor` says how"
+            }
             (Self::Sources, libc::EINVAL | libc::EOPNOTSUPP) => {
                 "Its file system cannot map owners (id-mapped mounts): grant a folder on another one, or run Sigil as the \
                  folder's owner"

@@ -10,9 +10,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Signal, getpid, getppid, getsid, set_parent_process_death_signal, setpgid};
 
 use super::failure::{At, Failure, Message, Stage};
+use super::landlock;
 use super::prepared::Prepared;
+use super::sources::Source;
 use super::start::{EXIT, OWN, STATUS};
 use crate::profile::Layer;
+use crate::profile::seccomp::{self, BpfProgram, Comparison, Condition, Width};
 use crate::report::LayerReport;
 use crate::sys;
 
@@ -51,7 +54,13 @@ pub(super) fn open_program(prepared: &Prepared) -> Result<Program, Failure> {
     if prepared.is_probe() {
         return rustix::io::fcntl_dupfd_cloexec(sys::fixed_fd(OWN), OWN).map(Program::Binary).at(Stage::Exec);
     }
-    let fd = open(OFlags::PATH).at_what(Stage::Exec, what)?;
+    let fd = open(OFlags::PATH).at_what(Stage::Exec, || match (prepared.is_reduced(), prepared.as_root()) {
+        // Nothing is mounted here: the program's own user must be able to come to it.
+        (true, true) => {
+            format!("{}, as user {} (every folder above it must let others pass)", what(), prepared.ids().outside.0)
+        }
+        _ => what(),
+    })?;
     let mut start = [0; 2];
     // What cannot be read (mode 0111) is no script: its interpreter could not read it either.
     let read = open(OFlags::RDONLY).and_then(|file| rustix::io::read(&file, &mut start));
@@ -63,12 +72,13 @@ pub(super) fn start_program(
     prepared: &Prepared,
     program: &Program,
     before: &Before,
+    late: Option<&[Source]>,
     report: LayerReport,
 ) -> Result<Pid, Failure> {
     let mut report = Some(report);
     sys::vfork_process(&mut || {
         let report = report.take().unwrap_or_default();
-        let failure = match become_program(prepared, program, before, report) {
+        let failure = match become_program(prepared, program, before, late, report) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -82,20 +92,27 @@ fn become_program(
     prepared: &Prepared,
     program: &Program,
     before: &Before,
+    late: Option<&[Source]>,
     mut report: LayerReport,
 ) -> Result<std::convert::Infallible, Failure> {
     setpgid(None, None).at(Stage::Session)?;
     set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::ParentDeath)?;
+    if let Some(sources) = late {
+        landlock::restrict(prepared, sources, &mut report)?;
+        report.applied.insert(Layer::Landlock);
+    }
     report.proven = prove(prepared, before, &report.applied);
     sys::reset_signals().at(Stage::Session)?;
     sys::close_from_on_exec(u32::try_from(STATUS.min(EXIT)).unwrap_or(3)).at(Stage::Descriptors)?;
     if prepared.wants(Layer::Seccomp) {
+        let refused = |error: String| Failure { stage: Stage::Seccomp, errno: 0, what: error };
+        // The kernel takes another filter only while the one before lets the call through that brings it.
+        if prepared.is_reduced() && !report.scopes_signals() {
+            let fence = fence(getpid()).map_err(|error| refused(error.to_string()))?;
+            seccompiler::apply_filter(&fence).map_err(|error| refused(error.to_string()))?;
+        }
         for filter in prepared.filters() {
-            seccompiler::apply_filter(filter).map_err(|error| Failure {
-                stage: Stage::Seccomp,
-                errno: 0,
-                what: error.to_string(),
-            })?;
+            seccompiler::apply_filter(filter).map_err(|error| refused(error.to_string()))?;
         }
         report.applied.insert(Layer::Seccomp);
         if sys::is_filtered(prepared.profile().seccomp.default_errno) {
@@ -114,6 +131,17 @@ fn become_program(
         Program::Script => sys::exec_path(prepared.program(), prepared.image()),
     };
     Err(errno).at_what(Stage::Exec, || prepared.profile().exec.path.display().to_string())
+}
+
+/// Where neither a process namespace nor Landlock's scope holds signals inside: a filter that lets the program signal itself
+/// and its own process group, and no number beside. Its children cannot be signalled by their numbers, and so neither can
+/// anybody else: a filter does not know whose a number is.
+fn fence(own: Pid) -> Result<BpfProgram, seccomp::CompileFilter> {
+    let own = u64::from(own.as_raw_nonzero().get().unsigned_abs());
+    let not = |value| Condition { arg: 0, width: Width::Dword, is: Comparison::Ne(value) };
+    let others: &[Condition] = &[not(own), not(0)];
+    let other: &[Condition] = &[not(own)];
+    seccomp::refuse(&[("kill", &[others]), ("tgkill", &[other]), ("tkill", &[other])])
 }
 
 /// Tries each applied layer from inside, where a try is cheap and certain.

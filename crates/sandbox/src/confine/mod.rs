@@ -7,6 +7,7 @@
 
 mod child;
 mod failure;
+pub(crate) mod family;
 mod gateway;
 mod ids;
 mod landlock;
@@ -17,9 +18,13 @@ mod root;
 mod sources;
 mod standby;
 mod start;
+#[cfg(test)]
+pub(crate) mod tests;
+pub(crate) mod trial;
 
 pub use failure::{Failure, Stage, StartFailed};
 pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway, try_gateway};
+pub(crate) use mounts::Mounts;
 pub use prepared::{Pin, Prepared};
 pub use standby::Standby;
 pub use start::{Enforced, Streams};

@@ -17,7 +17,7 @@ const LOCAL: [&str; 19] = [
 
 /// The mounts of this process's namespace, as they were at one moment.
 #[derive(Debug)]
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     info: OwnedFd,
     /// Mount points and file systems; a later one covers an earlier one.
     mounts: Vec<(PathBuf, String)>,
@@ -25,7 +25,7 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Reads them (proc_pid_mountinfo(5)).
-    pub(super) fn read() -> Result<Self, Errno> {
+    pub(crate) fn read() -> Result<Self, Errno> {
         let info = openat(CWD, "/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let (mut text, mut buffer) = (Vec::new(), [0; 8192]);
         loop {
@@ -46,7 +46,7 @@ impl Mounts {
     }
 
     /// Whether `path` and everything on the way to it is on this machine.
-    pub(super) fn is_local(&self, path: &Path) -> bool {
+    pub(crate) fn is_local(&self, path: &Path) -> bool {
         path.ancestors().all(|at| {
             let covering = self.mounts.iter().rev().find(|(point, _)| point == at);
             covering.is_none_or(|(_, kind)| LOCAL.contains(&kind.as_str()))

@@ -10,9 +10,10 @@ use sigil_types::Digest;
 
 use super::failure::StartFailed;
 use super::ids::Ids;
+use crate::host::{LEAST_ABI, STRICT_ABI};
 use crate::profile::base::BaseProfile;
 use crate::profile::seccomp::{self, BpfProgram};
-use crate::profile::{Access, Bind, Layer, Namespace, Network, Posture, Profile, TREE};
+use crate::profile::{Access, Bind, Layer, Namespace, Network, Posture, ProcMode, Profile, TREE};
 use crate::sys::ExecImage;
 
 /// A file or folder that must be the very one that was verified: between its verification and its mounting nobody may
@@ -177,8 +178,19 @@ impl Prepared {
 
     /// The oldest Landlock interface that will do.
     pub(super) fn least_abi(&self) -> u32 {
-        let by_posture = if self.profile.posture == Posture::Strict { 6 } else { 3 };
+        let by_posture = if self.profile.posture == Posture::Strict { STRICT_ABI } else { LEAST_ABI };
         self.profile.landlock.least_abi.max(by_posture)
+    }
+
+    /// Whether the program is confined by Landlock and its filter alone.
+    pub(super) fn is_reduced(&self) -> bool {
+        self.profile.posture == Posture::Reduced
+    }
+
+    /// Whether the init is outside of the program's Landlock domain. Without a process namespace it must be, or the program
+    /// could signal it.
+    pub(super) fn confines_late(&self) -> bool {
+        self.is_reduced()
     }
 
     /// Whether the program gets a root of its own.
@@ -213,13 +225,39 @@ fn invalid(why: impl Into<String>) -> StartFailed {
 
 fn check_postures(profile: &Profile) -> Result<(), StartFailed> {
     let least: &[Namespace] = match profile.posture {
-        Posture::Reduced => {
-            return Err(invalid("posture `reduced` is not built yet; use `standard` on a host with user namespaces"));
-        }
+        Posture::Reduced => return check_reduced(profile),
         Posture::Standard | Posture::Strict => &[Namespace::User, Namespace::Mount, Namespace::Net, Namespace::Pid],
     };
+    if profile.scratch.is_some() {
+        return Err(invalid("a folder of the host for temporary files is for posture `reduced` only"));
+    }
     if least.iter().any(|namespace| !profile.namespaces.contains(namespace)) {
         return Err(invalid("posture `standard` needs the user, mount, net and pid namespaces"));
+    }
+    Ok(())
+}
+
+/// Without namespaces there is nothing but the host's own paths, and nothing that could hold a socket.
+fn check_reduced(profile: &Profile) -> Result<(), StartFailed> {
+    let elsewhere = profile.binds.iter().find(|bind| bind.source != bind.target);
+    if let Some(bind) = elsewhere {
+        return Err(invalid(format!("posture `reduced` has no other place for {}", bind.source.display())));
+    }
+    if !profile.namespaces.is_empty() || !profile.tmpfs.is_empty() || !profile.files.is_empty() {
+        return Err(invalid("posture `reduced` has no namespaces, and so no file systems or files of its own"));
+    }
+    if profile.proc != ProcMode::None || profile.network != Network::None {
+        return Err(invalid("posture `reduced` gives no /proc and no network"));
+    }
+    if ["socket", "connect", "bind", "chmod", "memfd_create"]
+        .iter()
+        .any(|call| profile.seccomp.allow.contains_key(*call))
+    {
+        return Err(invalid("posture `reduced` has a filter that refuses sockets, modes and files in memory"));
+    }
+    let needed = [Layer::Landlock, Layer::Seccomp, Layer::NoNewPrivs, Layer::Capabilities, Layer::Descriptors];
+    if needed.iter().any(|layer| !profile.required.contains(layer)) {
+        return Err(invalid("posture `reduced` needs Landlock, seccomp and no privileges"));
     }
     Ok(())
 }
@@ -230,7 +268,8 @@ fn ids(profile: &Profile, as_root: bool) -> Result<Ids, StartFailed> {
     // Only Sigil's own probe can have a layer left out, and so be root.
     let as_itself = profile.ablated.contains(&Layer::Identity);
     let outside = if as_root && !as_itself { (identity.host_uid, identity.host_gid) } else { own };
-    let inside = if profile.ablated.contains(&Layer::UserNs) { outside } else { (identity.uid, identity.gid) };
+    let has_own = profile.namespaces.contains(&Namespace::User) && !profile.ablated.contains(&Layer::UserNs);
+    let inside = if !has_own { outside } else { (identity.uid, identity.gid) };
     if [inside.0, inside.1, outside.0, outside.1].iter().any(|id| (*id == 0 && !as_itself) || *id == u32::MAX) {
         return Err(invalid("the program would have uid or gid 0, which is never given"));
     }

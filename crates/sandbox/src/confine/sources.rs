@@ -64,6 +64,14 @@ pub(super) fn open_all(
         if let Some(source) = open_bind(prepared, bind, expected, maps.as_deref_mut())
             .map_err(|errno| Failure::new(Stage::Sources, errno, bind.source.display().to_string()))?
         {
+            if let Some(around) = widened(prepared, bind) {
+                let what = format!(
+                    "{}, which must stay read-only inside of {}: that takes a mount namespace, and this is posture reduced",
+                    bind.source.display(),
+                    around.display()
+                );
+                return Err(Failure::new(Stage::Sources, Errno::PERM, what));
+            }
             sources.push(source);
         }
     }
@@ -73,6 +81,21 @@ pub(super) fn open_all(
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// The folder around `bind` in which it would have more rights than its own, as Landlock's rules reach down and nothing is
+/// mounted over them. A launch that would have it so is refused.
+fn widened<'a>(prepared: &'a Prepared, bind: &Bind) -> Option<&'a Path> {
+    let around = |other: &&Bind| {
+        bind.source != other.source && bind.source.starts_with(&other.source) && !covers(bind.access, other.access)
+    };
+    let binds = &prepared.profile().binds;
+    binds.iter().find(around).filter(|_| prepared.is_reduced()).map(|other| other.source.as_path())
+}
+
+/// Whether `access` has every right of `other`.
+fn covers(access: Access, other: Access) -> bool {
+    other.rights().iter().all(|right| access.rights().contains(right))
 }
 
 pub(super) fn open_path(path: &Path) -> Result<(OwnedFd, Stat), Errno> {

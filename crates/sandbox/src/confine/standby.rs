@@ -19,6 +19,7 @@ use super::mounts::Mounts;
 use super::prepared::Prepared;
 use super::sources::open_path;
 use super::start::{STATUS, Streams};
+use crate::cgroup::Group;
 use crate::profile::Profile;
 use crate::sys;
 
@@ -31,6 +32,8 @@ pub struct Standby {
     pub(super) ready: OwnedFd,
     /// What was at the sources when this was begun; nothing when it is used at once.
     pub(super) seen: Option<Seen>,
+    /// Its control group, if it has one. After the init, which must be gone before its folder goes.
+    pub(super) group: Option<Group>,
 }
 
 impl Standby {

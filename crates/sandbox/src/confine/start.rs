@@ -15,6 +15,7 @@ use super::child;
 use super::failure::{Message, StartFailed};
 use super::prepared::Prepared;
 use super::standby::{Init, Seen, Standby};
+use crate::cgroup::Group;
 use crate::profile::Layer;
 use crate::report::LayerReport;
 use crate::sys::{self, Forked};
@@ -55,14 +56,20 @@ pub struct Enforced {
     pub egress: Option<OwnedFd>,
     /// The layers.
     pub report: LayerReport,
+    /// Its control group, if it has one.
+    pub(crate) group: Option<Group>,
 }
 
 impl Enforced {
-    /// Kills the program and everything that it started.
+    /// Kills the program and everything that it started. Without a process namespace or a control group, what it started ends
+    /// when the caller, whose children they become, ends its strangers; the launcher does.
     ///
     /// # Errors
     /// `ESRCH` when it has ended and was waited for.
     pub fn kill(&self) -> Result<(), Errno> {
+        if let Some(group) = &self.group {
+            let _ = group.kill();
+        }
         sys::kill_process(self.init, Signal::KILL)
     }
 
@@ -91,7 +98,15 @@ impl Prepared {
     /// # Errors
     /// [`StartFailed`]; then nothing of the program has run, and no process of it is left.
     pub fn start(&self, streams: &Streams<'_>) -> Result<Enforced, StartFailed> {
-        self.begin(None)?.go(self, streams)
+        self.start_in(streams, None)
+    }
+
+    /// As [`Prepared::start`], in a control group.
+    ///
+    /// # Errors
+    /// As [`Prepared::start`].
+    pub(crate) fn start_in(&self, streams: &Streams<'_>, group: Option<Group>) -> Result<Enforced, StartFailed> {
+        self.begin(None, group)?.go(self, streams)
     }
 
     /// Begins to apply the profile in a new process, for a launch to come; `None` when it binds what lies on another machine,
@@ -101,13 +116,13 @@ impl Prepared {
     ///
     /// # Errors
     /// [`StartFailed`] when there is no process.
-    pub(crate) fn ahead(&self) -> Result<Option<Standby>, StartFailed> {
+    pub(crate) fn ahead(&self, group: Option<Group>) -> Result<Option<Standby>, StartFailed> {
         let seen = Seen::look(self.profile())
             .map_err(|source| StartFailed::Host { what: "cannot look at what the profile binds", source })?;
-        seen.map(|seen| self.begin(Some(seen))).transpose()
+        seen.map(|seen| self.begin(Some(seen), group)).transpose()
     }
 
-    fn begin(&self, seen: Option<Seen>) -> Result<Standby, StartFailed> {
+    fn begin(&self, seen: Option<Seen>, group: Option<Group>) -> Result<Standby, StartFailed> {
         let host = |what| move |source| StartFailed::Host { what, source };
         let (status, their_status) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(host("cannot make the status socket"))?;
@@ -129,13 +144,22 @@ impl Prepared {
         let namespaces = sys::namespaces(self.profile(), |layer| self.wants(layer));
         // Root makes only the pid namespace here: its sources are opened before it gives up its identity.
         let now = if self.as_root() { namespaces & libc::CLONE_NEWPID } else { namespaces };
-        match sys::clone_process(now) {
+        let limited = group.as_ref().is_some_and(Group::is_limited);
+        match clone_into(now, group.as_ref()) {
             Ok(Forked::Child) => {
                 // A panic must not unwind into the launching half's code in a second process.
-                let status = std::panic::catch_unwind(AssertUnwindSafe(|| child::run(self, &handed, seen.as_ref())));
+                let status =
+                    std::panic::catch_unwind(AssertUnwindSafe(|| child::run(self, &handed, seen.as_ref(), limited)));
                 sys::exit_now(status.unwrap_or(126))
             }
-            Ok(Forked::Parent(pid)) => Ok(Standby { init: Init::new(pid)?, status, exit, ready, seen }),
+            Ok(Forked::Parent(pid)) => {
+                let init = Init::new(pid)?;
+                // Nothing of the program runs before the streams are handed over: that its init is in the group is enough.
+                if let Some(group) = group.as_ref().filter(|group| !group.holds(pid)) {
+                    group.enter(pid).map_err(host("cannot move the new process into its control group"))?;
+                }
+                Ok(Standby { init, status, exit, ready, seen, group })
+            }
             Err(errno) => {
                 let what = "making the process and its namespaces".to_owned();
                 Err(super::failure::Failure::new(super::Stage::Fork, errno, what).into())
@@ -156,8 +180,8 @@ impl Standby {
         }
         match self.settle(prepared) {
             Ok((report, egress)) => {
-                let Self { init, exit, .. } = self;
-                Ok(Enforced { init: init.release(), exit, egress, report })
+                let Self { init, exit, group, .. } = self;
+                Ok(Enforced { init: init.release(), exit, egress, report, group })
             }
             Err(failed) => {
                 let wait = self.init.end();
@@ -195,6 +219,15 @@ impl Standby {
             return Err(StartFailed::LayerMissing(missing));
         }
         Ok((report, egress))
+    }
+}
+
+/// A new process, in `group` from the start where the kernel can do that.
+fn clone_into(namespaces: i32, group: Option<&Group>) -> Result<Forked, Errno> {
+    match group.map(|group| sys::clone_process_into(namespaces, group.folder())) {
+        // Too old, or hidden by a container's filter.
+        None | Some(Err(Errno::NOSYS | Errno::TOOBIG | Errno::INVAL)) => sys::clone_process(namespaces),
+        Some(other) => other,
     }
 }
 

@@ -1,10 +1,8 @@
 //! One launch, as the oath has it: nothing that the gateway says is believed.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat};
 use rustix::io::Errno;
@@ -14,10 +12,14 @@ use sigil_policy::{Bundle, Verified};
 use sigil_proto::manifest::{self, Manifest, Spec, Transport};
 use sigil_types::{Code, Digest, LaunchId, PluginName, Timestamp, WorkspaceId};
 
+use super::ready::{Cache, Next, Place, Ready};
+use super::watch::Watch;
 use super::wire::{LaunchRequest, Refusal, Started};
 use super::{LauncherConfig, refusal};
+use crate::cgroup::Group;
 use crate::confine::{Enforced, Pin, Prepared, Stage, Standby, StartFailed, Streams};
-use crate::profile::{self, Compiled, NeverGrant, Site};
+use crate::host::{Host, Reached};
+use crate::profile::{self, NeverGrant, Posture, Site};
 use crate::receipt::{Launch, LaunchReceipt};
 use crate::tree;
 
@@ -25,108 +27,13 @@ use crate::tree;
 pub(super) struct Running {
     pub(super) started: Started,
     pub(super) enforced: Enforced,
-    /// The private folder of a go-plugin program, to be removed when it has ended.
+    /// Its folder on the host, to be removed when it has ended.
     pub(super) private: Option<PathBuf>,
     pub(super) fds: Vec<OwnedFd>,
+    /// What is looked at while it runs.
+    pub(super) watch: Watch,
     /// What it was launched from, if the same may be launched again.
     pub(super) again: Option<Rc<Ready>>,
-}
-
-/// A launch as far as it can be prepared before the request: a compiled and checked profile.
-///
-/// Nothing in it depends on what may have changed since: the tree is hashed and the manifest compared at every launch, and
-/// a new policy empties the cache.
-pub(super) struct Ready {
-    key: Digest,
-    pin: Pin,
-    compiled: Compiled,
-    prepared: Prepared,
-}
-
-/// The sandbox that is made ready before anybody asks for it: for what was launched last.
-#[derive(Default)]
-pub(super) enum Next {
-    /// There is nothing to make ready.
-    #[default]
-    None,
-    /// What it is to be made from.
-    Wanted(Rc<Ready>),
-    /// It stands ready, until then. A sandbox that is not used for long would only keep what it has opened.
-    Stands(Rc<Ready>, Standby, Instant),
-}
-
-/// How long a sandbox stands ready, while the machine runs.
-const STANDS: Duration = Duration::from_secs(60);
-
-impl Next {
-    /// Makes it ready, or ends it when its time is over.
-    pub(super) fn advance(&mut self) {
-        *self = match std::mem::take(self) {
-            // A failure is not one: the next launch makes its own and says what is wrong.
-            Self::Wanted(ready) => match ready.prepared.ahead() {
-                Ok(Some(standby)) => Self::Stands(ready, standby, Instant::now() + STANDS),
-                Ok(None) | Err(_) => Self::None,
-            },
-            other => other,
-        };
-        self.expire();
-    }
-
-    /// Ends it when its time is over.
-    pub(super) fn expire(&mut self) {
-        if matches!(self, Self::Stands(_, _, until) if Instant::now() >= *until) {
-            *self = Self::None;
-        }
-    }
-
-    /// How long until [`Next::advance`] has something to do, when nothing else happens.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::None => None,
-            Self::Wanted(_) => Some(QUIET),
-            Self::Stands(_, _, until) => Some(until.saturating_duration_since(Instant::now())),
-        }
-    }
-
-    /// Takes it for a launch from `ready`, if it was made for that.
-    fn take(&mut self, ready: &Rc<Ready>) -> Option<Standby> {
-        match std::mem::take(self) {
-            Self::Stands(of, standby, until)
-                if Rc::ptr_eq(&of, ready) && Instant::now() < until && standby.fits(&ready.prepared) =>
-            {
-                Some(standby)
-            }
-            Self::Stands(..) | Self::Wanted(_) | Self::None => None,
-        }
-    }
-}
-
-/// How long nothing must have happened before the launcher works ahead: what it has just started needs the processor, and
-/// what has just been asked for may be followed by more.
-const QUIET: Duration = Duration::from_millis(5);
-
-/// The last prepared launches under the policy in force.
-#[derive(Default)]
-pub(super) struct Cache(VecDeque<Rc<Ready>>);
-
-/// How many prepared launches are kept: tens of kilobytes each.
-const KEPT: usize = 16;
-
-impl Cache {
-    /// Forgets everything: another policy is in force.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    fn find(&self, key: &Digest, pin: &Pin) -> Option<Rc<Ready>> {
-        self.0.iter().find(|ready| ready.key == *key && ready.pin == *pin).cloned()
-    }
-
-    fn keep(&mut self, ready: Rc<Ready>) {
-        self.0.retain(|old| old.key != ready.key);
-        self.0.push_front(ready);
-        self.0.truncate(KEPT);
-    }
 }
 
 /// What a prepared launch depends on, beside the policy and the machine.
@@ -140,7 +47,7 @@ fn key(request: &LaunchRequest) -> Digest {
 
 /// Verifies, compiles, confines and executes.
 pub(super) fn launch(
-    config: &LauncherConfig,
+    place: &mut Place,
     policy: &Bundle<Verified>,
     cache: &mut Cache,
     now: Timestamp,
@@ -149,20 +56,24 @@ pub(super) fn launch(
     sign: impl FnOnce(&Launch) -> Result<LaunchReceipt, String>,
 ) -> Result<Running, Refusal> {
     verify_policy(policy, now, request)?;
-    let (tree, pin) = verify_tree(config, request)?;
+    let (tree, pin) = verify_tree(&place.config, request)?;
     let manifest = verify_manifest(request, &tree)?;
     let id = LaunchId::generate(now);
     let key = key(request);
-    let mut private = None;
+    let (mut private, mut serves) = (None, false);
     let ready = match cache.find(&key, &pin) {
         Some(ready) => ready,
         None => {
             let spec = read_manifest(request, &manifest)?;
             let ids = host_ids(&request.plugin, &request.workspace);
-            if matches!(spec.execution.transport, Transport::GoPlugin(_)) {
-                private = Some(private_folder(config, &id, ids)?);
+            serves = matches!(spec.execution.transport, Transport::GoPlugin(_));
+            let reached = place.host.posture;
+            if serves || reached == Reached::Reduced {
+                private = Some(private_folder(&place.config, &id, ids)?);
             }
-            let ready = prepare(config, policy, request, &spec, (key, pin, tree), ids, private.as_ref());
+            let ready =
+                prepare(&place.config, policy, request, &spec, (key, pin, tree), (ids, reached), private.as_ref());
+            let ready = ready.map_err(|refused| because(refused, &place.host));
             let ready = Rc::new(ready.inspect_err(|_| remove(private.as_ref()))?);
             if private.is_none() {
                 cache.keep(Rc::clone(&ready));
@@ -171,8 +82,9 @@ pub(super) fn launch(
         }
     };
     let standby = next.take(&ready);
-    let (enforced, fds) =
-        start(&ready.prepared, private.as_ref(), standby).inspect_err(|_| remove(private.as_ref()))?;
+    let socket = private.as_ref().filter(|_| serves);
+    let group = || place.group(&ready).map_err(|errno| host_failed("cannot make a control group", errno));
+    let (enforced, fds) = start(&ready.prepared, socket, standby, group).inspect_err(|_| remove(private.as_ref()))?;
     let launch = Launch {
         id,
         at: now,
@@ -183,6 +95,8 @@ pub(super) fn launch(
         manifest: Digest::of(request.manifest.as_bytes()),
         tree: request.tree,
         profile: ready.prepared.digest(),
+        posture: ready.prepared.profile().posture,
+        floor: ready.floor,
         layers: enforced.report.clone(),
         facts: ready.compiled.facts.clone(),
     };
@@ -202,10 +116,14 @@ pub(super) fn launch(
         report: enforced.report.clone(),
         facts: ready.compiled.facts.clone(),
         egress: ready.compiled.egress.clone(),
-        serves: private.is_some(),
+        serves,
     };
+    let limited = enforced.group.as_ref().is_some_and(Group::is_limited);
+    let profile = ready.prepared.profile();
+    let left = place.growth.left(&request.plugin, &request.workspace, profile.limits.disk_bytes);
+    let watch = Watch::new(profile, limited, left);
     let again = private.is_none().then_some(ready);
-    Ok(Running { started, enforced, private, fds, again })
+    Ok(Running { started, enforced, private, fds, watch, again })
 }
 
 /// Compiles the profile of a verified plugin and checks it.
@@ -215,7 +133,7 @@ fn prepare(
     request: &LaunchRequest,
     spec: &Spec,
     (key, pin, tree): (Digest, Pin, PathBuf),
-    ids: (u32, u32),
+    (ids, reached): ((u32, u32), Reached),
     private: Option<&PathBuf>,
 ) -> Result<Ready, Refusal> {
     let site = Site {
@@ -225,12 +143,24 @@ fn prepare(
         host_uid: ids.0,
         host_gid: ids.1,
         private: private.cloned(),
+        reached,
     };
     let compiled = profile::compile(spec, policy.ceilings(), &site, &request.params)
         .map_err(|refused| refusal(refused.code(), refused))?;
     let prepared =
         Prepared::new(compiled.profile.clone(), vec![pin.clone()]).map_err(|error| refusal(error.code(), error))?;
-    Ok(Ready { key, pin, compiled, prepared })
+    let ceilings = policy.ceilings();
+    let floor = ceilings.plugins.get(&request.plugin).map(|grant| profile::floor(ceilings, grant));
+    Ok(Ready { key, pin, compiled, prepared, floor: floor.unwrap_or(Posture::Strict) })
+}
+
+/// A refusal for want of layers also says which, why, and what to do.
+fn because(refused: Refusal, host: &Host) -> Refusal {
+    let of_posture = refused.code.as_str().starts_with("sandbox.posture.");
+    if !of_posture || host.missing.is_empty() {
+        return refused;
+    }
+    Refusal { text: format!("{}. Here {}", refused.text, host.lacks()), ..refused }
 }
 
 pub(super) fn remove(private: Option<&PathBuf>) {
@@ -329,7 +259,8 @@ fn host_ids(plugin: &PluginName, workspace: &WorkspaceId) -> (u32, u32) {
     (id, id)
 }
 
-/// The folder in which a go-plugin program makes its socket: new, empty, and its own.
+/// The folder of one launch, in which a go-plugin program makes its socket, and in posture `reduced` any program its temporary
+/// files: new, empty, and its own.
 fn private_folder(config: &LauncherConfig, id: &LaunchId, ids: (u32, u32)) -> Result<PathBuf, Refusal> {
     let path = config.run.join(id.to_string());
     let make = || -> Result<(), Errno> {
@@ -354,6 +285,7 @@ fn start(
     prepared: &Prepared,
     private: Option<&PathBuf>,
     standby: Option<Standby>,
+    mut group: impl FnMut() -> Result<Option<Group>, Refusal>,
 ) -> Result<(Enforced, Vec<OwnedFd>), Refusal> {
     let failed = |what| move |errno| host_failed(what, errno);
     let (ours, theirs) = if private.is_some() {
@@ -371,8 +303,10 @@ fn start(
         Streams { stdin: Some(theirs.as_fd()), stdout: Some(their_out.as_fd()), stderr: Some(their_err.as_fd()) };
     let started = match standby.map(|standby| standby.go(prepared, &streams)) {
         // It broke while it stood, before anything of the program could run: as if there had been none.
-        Some(Err(StartFailed::Died(_))) | None => prepared.start(&streams),
-        Some(Err(StartFailed::Step(failure))) if failure.stage < Stage::Seccomp => prepared.start(&streams),
+        Some(Err(StartFailed::Died(_))) | None => prepared.start_in(&streams, group()?),
+        Some(Err(StartFailed::Step(failure))) if failure.stage < Stage::Seccomp => {
+            prepared.start_in(&streams, group()?)
+        }
         Some(started) => started,
     };
     let mut enforced = started.map_err(|error| refusal(error.code(), error))?;

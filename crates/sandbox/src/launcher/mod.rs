@@ -6,9 +6,12 @@
 //! dies, and what it started dies with it.
 
 pub mod connect;
+mod disk;
 mod launch;
+mod ready;
 mod serve;
 mod state;
+mod watch;
 pub mod wire;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,10 +22,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal};
 use sigil_types::Code;
 
+pub use crate::cgroup::Usage;
 pub use state::{LoadState, write_trust};
+pub use watch::Excess;
 
+use crate::cgroup::Groups;
 use crate::client::LauncherClient;
+use crate::host::Host;
 use crate::sys::{self, Forked};
+use ready::{Growth, Place};
 use serve::Server;
 use state::State;
 use wire::{Refusal, Reply};
@@ -43,6 +51,8 @@ pub struct LauncherConfig {
     pub homes: Vec<PathBuf>,
     /// The name of the audit log, such as `sigil/host-name`: the origin of its heads.
     pub origin: String,
+    /// The control group of version 2 below which the groups of launches are made; the one that it runs in, when absent.
+    pub cgroup: Option<PathBuf>,
     /// The most programs that may run at once.
     pub max_running: usize,
 }
@@ -168,7 +178,10 @@ fn live(config: LauncherConfig, socket: OwnedFd) -> i32 {
     if wire::send(socket.as_fd(), &ready, &[]).is_err() {
         return 1;
     }
-    let _ = Server::new(config, state).run(&socket);
+    // After it said that it is ready: it takes milliseconds, in which the gateway has other things to do.
+    let (groups, offer) = Groups::open(config.cgroup.as_deref());
+    let place = Place { config, host: Host::look(offer), groups, growth: Growth::default() };
+    let _ = Server::new(place, state).run(&socket);
     0
 }
 
@@ -180,6 +193,8 @@ fn settle(socket: &OwnedFd) -> Result<(), Errno> {
         return Err(Errno::PIPE);
     }
     rustix::process::setsid()?;
+    // What outlives the init of a program without a process namespace becomes this process's child, and is ended.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let _ = rustix::thread::set_name(c"sigil-launcher");
     sys::close_others(socket.as_fd())

@@ -1,20 +1,27 @@
 //! The launcher's life: one thread that answers one request after another and reaps what it started.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use sigil_audit::{HeadToSign, SignRefused, witness};
 use sigil_policy::{Bundle, Verified};
-use sigil_types::{Clock, Code, LaunchId, SystemClock, Timestamp};
+use sigil_types::{Clock, Code, LaunchId, PluginName, SystemClock, Timestamp, WorkspaceId};
 
 use super::connect::{self, ConnectRefused, SocketName};
-use super::launch::{self, Cache, Next, Running};
+use super::launch::{self, Running};
+use super::ready::{Cache, Next, Place};
+use super::refusal;
 use super::state::State;
-use super::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Status};
-use super::{LauncherConfig, refusal};
+use super::watch::Watch;
+use super::wire::{self, Ended, FrameFailed, LaunchRequest, LaunchUsage, Refusal, Reply, Request, Status};
+use crate::cgroup::Group;
+use crate::confine::family;
+use crate::host::Reached;
 use crate::receipt::LaunchReceipt;
 use crate::sys;
 
@@ -24,24 +31,58 @@ struct Child {
     init: Pid,
     pidfd: OwnedFd,
     private: Option<PathBuf>,
+    /// Whether it serves on a socket there.
+    serves: bool,
+    group: Option<Group>,
+    plugin: PluginName,
+    workspace: WorkspaceId,
+    watch: Watch,
+}
+
+/// How many programs that were ended for using too much are remembered.
+const REMEMBERED: usize = 64;
+
+impl Child {
+    fn usage(&self) -> LaunchUsage {
+        let usage = self.watch.usage(self.init, self.group.as_ref());
+        LaunchUsage { launch: self.id, plugin: self.plugin.clone(), usage }
+    }
+
+    fn end(&self) {
+        if let Some(group) = &self.group {
+            let _ = group.kill();
+        }
+        let _ = sys::kill_process(self.init, Signal::KILL);
+    }
 }
 
 /// The launcher.
 pub(super) struct Server {
-    config: LauncherConfig,
+    place: Place,
     state: State,
     policy: Option<Bundle<Verified>>,
     cache: Cache,
     next: Next,
     children: Vec<Child>,
+    /// Programs that were ended for using too much, the latest at the end.
+    ended: VecDeque<Ended>,
     /// The latest moment that was seen: time never runs backwards here, whatever the clock does.
     latest: Timestamp,
 }
 
 impl Server {
-    pub(super) fn new(config: LauncherConfig, state: State) -> Self {
+    pub(super) fn new(place: Place, state: State) -> Self {
         let latest = Timestamp::from_millis(0);
-        Self { config, state, policy: None, cache: Cache::default(), next: Next::None, children: Vec::new(), latest }
+        Self {
+            place,
+            state,
+            policy: None,
+            cache: Cache::default(),
+            next: Next::None,
+            children: Vec::new(),
+            ended: VecDeque::new(),
+            latest,
+        }
     }
 
     /// Serves until the gateway is gone or says something that no gateway says; then everything that was started dies.
@@ -53,10 +94,14 @@ impl Server {
             }
         };
         for child in &self.children {
-            let _ = sys::kill_process(child.init, Signal::KILL);
+            child.end();
         }
         for child in &self.children {
             let _ = sys::wait_for(child.init);
+        }
+        self.next = Next::None;
+        self.end_strangers();
+        for child in self.children.drain(..) {
             launch::remove(child.private.as_ref());
         }
         ended
@@ -66,11 +111,13 @@ impl Server {
         let mut fds = vec![PollFd::new(socket, PollFlags::IN)];
         fds.extend(self.children.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
         self.next.expire();
-        let wait = self.next.wait().and_then(|wait| Timespec::try_from(wait).ok());
+        let wait = [self.next.wait(), self.until_look()].into_iter().flatten().min();
+        let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut fds, wait.as_ref()) {
             Err(Errno::INTR) => return Ok(()),
             Ok(0) => {
-                self.next.advance();
+                self.look();
+                self.next.advance(&mut self.place);
                 self.reap();
                 return Ok(());
             }
@@ -79,6 +126,7 @@ impl Server {
         let asked = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
         self.reap();
+        self.look();
         if !asked {
             return Ok(());
         }
@@ -107,6 +155,27 @@ impl Server {
         }
     }
 
+    /// How long until something is to be looked at.
+    fn until_look(&self) -> Option<Duration> {
+        let due = self.children.iter().filter_map(|child| child.watch.due()).min()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Looks at what runs, and ends what uses too much.
+    fn look(&mut self) {
+        let now = Instant::now();
+        for child in &mut self.children {
+            let Some(excess) = child.watch.look(child.init, now) else { continue };
+            child.end();
+            if !self.ended.iter().any(|ended| ended.launch == child.id) {
+                self.ended.push_back(Ended { launch: child.id, plugin: child.plugin.clone(), excess });
+            }
+        }
+        while self.ended.len() > REMEMBERED {
+            self.ended.pop_front();
+        }
+    }
+
     fn now(&mut self) -> Timestamp {
         self.latest = self.latest.max(SystemClock.now());
         self.latest
@@ -116,7 +185,11 @@ impl Server {
         let reply = match request {
             Request::SetPolicy { envelope } => self.set_policy(&envelope).unwrap_or_else(Reply::Refused),
             Request::Launch(request) => {
-                return self.launch(&request).unwrap_or_else(|refused| (Reply::Refused(refused), Vec::new()));
+                return self.launch(&request).unwrap_or_else(|refused| {
+                    // One that was ended before it had its receipt may have left something.
+                    self.end_strangers();
+                    (Reply::Refused(refused), Vec::new())
+                });
             }
             Request::Connect { launch, socket } => {
                 return match self.connect(launch, &socket) {
@@ -150,7 +223,7 @@ impl Server {
 
     fn launch(&mut self, request: &LaunchRequest) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
         let now = self.now();
-        if self.children.len() >= self.config.max_running {
+        if self.children.len() >= self.place.config.max_running {
             let text = format!("{} programs run already; stop one first", self.children.len());
             return Err(Refusal { code: const { Code::new("sandbox.launch.programs.too-many") }, text });
         }
@@ -167,8 +240,8 @@ impl Server {
         };
         // Also when the launch is refused: what stands ready was made before whatever is wrong now.
         let mut next = std::mem::take(&mut self.next);
-        let Running { started, enforced, private, fds, again } =
-            launch::launch(&self.config, policy, &mut self.cache, now, request, &mut next, sign)?;
+        let Running { started, enforced, private, fds, watch, again } =
+            launch::launch(&mut self.place, policy, &mut self.cache, now, request, &mut next, sign)?;
         self.next = again.map_or(Next::None, Next::Wanted);
         let pidfd = match pidfd_open(enforced.init, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
@@ -179,14 +252,25 @@ impl Server {
                 return Err(refusal(const { Code::new("sandbox.launch.host.failed") }, errno));
             }
         };
-        self.children.push(Child { id: started.id, init: enforced.init, pidfd, private });
+        self.children.push(Child {
+            id: started.id,
+            init: enforced.init,
+            pidfd,
+            private,
+            serves: started.serves,
+            group: enforced.group,
+            plugin: request.plugin.clone(),
+            workspace: request.workspace.clone(),
+            watch,
+        });
         Ok((Reply::Launched(Box::new(started)), fds))
     }
 
     fn connect(&self, launch: LaunchId, socket: &SocketName) -> Result<OwnedFd, ConnectRefused> {
         let child = self.children.iter().find(|child| child.id == launch);
-        let (folder, init) =
-            child.and_then(|child| Some((child.private.as_ref()?, child.init))).ok_or(ConnectRefused::NoFolder)?;
+        let (folder, init) = child
+            .and_then(|child| Some((child.private.as_ref().filter(|_| child.serves)?, child.init)))
+            .ok_or(ConnectRefused::NoFolder)?;
         connect::to(folder, socket, init)
     }
 
@@ -204,7 +288,7 @@ impl Server {
 
     fn kill(&mut self, launch: LaunchId) -> Reply {
         if let Some(child) = self.children.iter().find(|child| child.id == launch) {
-            let _ = sys::kill_process(child.init, Signal::KILL);
+            child.end();
         }
         Reply::Killed {}
     }
@@ -214,7 +298,10 @@ impl Server {
             policy: self.policy.as_ref().map(|policy| (policy.version(), policy.digest())),
             expires: self.policy.as_ref().map(Bundle::expires),
             floor: self.state.floor,
+            host: self.place.host.clone(),
             running: self.children.iter().map(|child| child.id).collect(),
+            usage: self.children.iter().map(Child::usage).collect(),
+            ended: self.ended.iter().cloned().collect(),
             witnessed: self.state.head.as_ref().map_or(0, sigil_audit::SignedHead::size),
         }
     }
@@ -223,8 +310,19 @@ impl Server {
         while let Ok(Some((pid, _))) = sys::wait_any() {
             if let Some(at) = self.children.iter().position(|child| child.init == pid) {
                 let child = self.children.swap_remove(at);
+                self.end_strangers();
+                self.place.growth.add(&child.plugin, &child.workspace, child.watch.grown().unwrap_or(0));
                 launch::remove(child.private.as_ref());
             }
+        }
+    }
+
+    /// Ends what a program without a process namespace has left: when its init was killed, its processes became this one's
+    /// children.
+    fn end_strangers(&self) {
+        if self.place.host.posture == Reached::Reduced {
+            let inits: Vec<Pid> = self.children.iter().map(|child| child.init).collect();
+            family::end_all(&inits);
         }
     }
 }

@@ -13,6 +13,9 @@ use sigil_audit::{HeadToSign, SignRefused};
 use sigil_types::{Code, Digest, InstanceId, LaunchId, PluginName, Timestamp, ToolFacts, WorkspaceId};
 
 use super::connect::SocketName;
+use super::watch::Excess;
+use crate::cgroup::Usage;
+use crate::host::Host;
 use crate::profile::{Egress, Params};
 use crate::receipt::LaunchReceipt;
 use crate::report::LayerReport;
@@ -152,10 +155,40 @@ pub struct Status {
     pub expires: Option<Timestamp>,
     /// The lowest policy version that is accepted.
     pub floor: u64,
+    /// What the machine gives of the sandbox.
+    pub host: Host,
     /// The programs that run.
     pub running: Vec<LaunchId>,
+    /// What each of them uses.
+    pub usage: Vec<LaunchUsage>,
+    /// The programs that were ended last because they used more than they may, the latest at the end.
+    pub ended: Vec<Ended>,
     /// Entries of the last audit head that was signed.
     pub witnessed: u64,
+}
+
+/// What one running program uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchUsage {
+    /// Which launch.
+    pub launch: LaunchId,
+    /// Of which plugin.
+    pub plugin: PluginName,
+    /// What.
+    pub usage: Usage,
+}
+
+/// A program that was ended for using too much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Which launch.
+    pub launch: LaunchId,
+    /// Of which plugin.
+    pub plugin: PluginName,
+    /// Of what.
+    pub excess: Excess,
 }
 
 /// A request that was not carried out: what, why, and what to do, in one text.

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sigil_policy::{Ceilings, HostRule, NetworkLimits};
 use sigil_proto::manifest::{Spec, Transport};
-use sigil_types::{Code, Digest, Name, PluginName, ToolFacts};
+use sigil_types::{Digest, Name, ToolFacts};
 
-use super::base::{BaseProfile, Feature, LoadBase};
+use super::base::{BaseProfile, Feature};
 use super::explain::{Explanation, RuleKind, Source};
 use super::grants::{self, Granted};
-use super::never::{GUARDED, Never, NeverGrant};
+use super::never::{GUARDED, NeverGrant};
+use super::posture::floor;
+use super::refused::CompileRefused;
 use super::{
-    Access, Bind, Exec, Identity, Layer, LinkRule, Namespace, Network, Posture, Profile, Right, Tmpfs, facts, limits,
+    Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, facts, limits, reduced,
 };
+use crate::host::Reached;
 
 /// Where a plugin's tree is mounted.
 pub const TREE: &str = "/plugin";
@@ -38,8 +41,11 @@ pub struct Site {
     pub host_uid: u32,
     /// The group id outside, under root. Never 0.
     pub host_gid: u32,
-    /// The folder of this launch on the host in which a go-plugin program makes its socket; `None` for others.
+    /// The folder of this launch on the host: where a go-plugin program makes its socket, and, in posture `reduced`, where
+    /// any program has its temporary files; `None` for others.
     pub private: Option<PathBuf>,
+    /// The strongest posture that this host gives.
+    pub reached: Reached,
 }
 
 /// What the gateway may choose of a launch: less than what is granted.
@@ -83,100 +89,6 @@ impl Egress {
     }
 }
 
-/// Why there is no profile.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileRefused {
-    /// The signed policy does not know the plugin.
-    #[error("the signed policy has no entry for plugin {0}; add [plugins.{0}] to ceilings.toml and sign it")]
-    UnknownPlugin(PluginName),
-    /// The signed policy endorses other trees of the plugin.
-    #[error(
-        "the signed policy does not endorse this version of plugin {plugin} ({tree}); review it, add the digest to \
-         plugins.{plugin}.trees and sign"
-    )]
-    TreeNotEndorsed {
-        /// Which plugin.
-        plugin: PluginName,
-        /// The digest of its files.
-        tree: Digest,
-    },
-    /// The base profile cannot be had.
-    #[error(transparent)]
-    Base(#[from] LoadBase),
-    /// A path that is never granted.
-    #[error("{path} is never granted: {why} (wanted by {from}); name a narrower folder, or leave it out")]
-    NeverGranted {
-        /// Which.
-        path: PathBuf,
-        /// Who named it.
-        from: String,
-        /// Why not.
-        why: Never,
-    },
-    /// A path that covers what the sandbox puts in the same place.
-    #[error("{path} cannot be granted: the sandbox has its own {own} there; use a folder elsewhere")]
-    Covers {
-        /// Which.
-        path: PathBuf,
-        /// What is there.
-        own: PathBuf,
-    },
-    /// A launch wants a folder that is not granted.
-    #[error(
-        "{path} is not in a folder that the signed policy grants as `{name}`; choose one of those, or a folder in one"
-    )]
-    BeyondGrant {
-        /// The manifest's parameter.
-        name: Name,
-        /// Which.
-        path: PathBuf,
-    },
-    /// A launch sets a parameter that the manifest does not have.
-    #[error("plugin {plugin} has no folder parameter `{name}`; see execution.sandbox.filesystem of its plugin.yaml")]
-    UnknownParameter {
-        /// Which plugin.
-        plugin: PluginName,
-        /// The parameter.
-        name: Name,
-    },
-    /// A go-plugin program without the folder for its socket.
-    #[error("plugin {0} serves on a Unix socket, and this launch has no private folder for it")]
-    NoPrivateFolder(PluginName),
-    /// A go-plugin program with folders and a network. Each alone holds: its own socket is of the kind that connects to
-    /// the sockets of others by path, and what connects to a proxy connects to those, too, also on a read-only mount.
-    #[error(
-        "plugin {0} uses the transport go-plugin and would have folders and a network: so it could call every Unix socket \
-         in those folders. Grant it one of the two, or use a plugin with the transport sdk"
-    )]
-    SocketsInReach(PluginName),
-    /// An identity of root.
-    #[error("a program in the sandbox is never root, inside or outside; give it an unprivileged user and group id")]
-    Root,
-    /// A text with a NUL, which ends texts for the kernel.
-    #[error("{0} contains a NUL character")]
-    Nul(&'static str),
-}
-
-impl CompileRefused {
-    /// The stable code.
-    #[must_use]
-    pub const fn code(&self) -> Code {
-        match self {
-            Self::UnknownPlugin(_) => Code::new("sandbox.profile.plugin.unknown"),
-            Self::TreeNotEndorsed { .. } => Code::new("sandbox.profile.tree.not-endorsed"),
-            Self::Base(error) => error.code(),
-            Self::NeverGranted { .. } => Code::new("sandbox.profile.path.never-granted"),
-            Self::Covers { .. } => Code::new("sandbox.profile.path.taken"),
-            Self::BeyondGrant { .. } => Code::new("sandbox.profile.path.beyond-grant"),
-            Self::UnknownParameter { .. } => Code::new("sandbox.profile.parameter.unknown"),
-            Self::NoPrivateFolder(_) => Code::new("sandbox.profile.private.missing"),
-            Self::SocketsInReach(_) => Code::new("sandbox.profile.sockets.in-reach"),
-            Self::Root => Code::new("sandbox.profile.identity.root"),
-            Self::Nul(_) => Code::new("sandbox.profile.text.nul"),
-        }
-    }
-}
-
 /// Compiles the profile of a plugin.
 ///
 /// # Errors
@@ -190,6 +102,10 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
         return Err(CompileRefused::TreeNotEndorsed { plugin: plugin.clone(), tree: site.tree_digest });
     }
     let base = BaseProfile::load(spec.execution.sandbox.profile.as_str())?;
+    let floor = floor(ceilings, grant);
+    let reached = Posture::try_from(site.reached).ok().filter(|posture| *posture >= floor);
+    let below = || CompileRefused::BelowFloor { plugin: plugin.clone(), floor, reached: site.reached };
+    let posture = reached.ok_or_else(below)?;
     let mut explanation = base_rules(base);
     let granted = grants::files(spec, grant, site, params, &mut explanation)?;
     let mut egress = grants::hosts(spec, grant, ceilings, &mut explanation);
@@ -203,6 +119,9 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
     let mut env = BTreeMap::from([(sigil_proto::RPC_FD.to_owned(), sigil_proto::RPC_FD_NUMBER.to_string())]);
     let mut private = None;
     if let Transport::GoPlugin(go) = &spec.execution.transport {
+        if posture == Posture::Reduced {
+            return Err(CompileRefused::ReducedTransport(plugin.clone()));
+        }
         if !granted.is_empty() && !egress.is_empty() {
             return Err(CompileRefused::SocketsInReach(plugin.clone()));
         }
@@ -224,12 +143,15 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
         private,
         granted: &granted,
         egress: !egress.is_empty(),
-        posture: posture(ceilings.posture).max(base.posture),
+        posture,
         identity: (site.host_uid, site.host_gid),
         features,
     };
     let mut profile = assemble(base, parts)?;
     limits::narrow(&mut profile, &ceilings.sandbox, &spec.execution.sandbox.limits, &mut explanation);
+    if posture == Posture::Reduced {
+        reduced::reduce(&mut profile, site.private.as_deref().ok_or(CompileRefused::NoScratch)?)?;
+    }
 
     let enforced = facts::of(granted.iter().map(|granted| (granted.access, &granted.label)), &egress);
     let stated = grant.facts.iter().find(|stated| stated.tree == site.tree_digest);
@@ -309,6 +231,14 @@ pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
     Ok(Compiled { profile, explanation, facts, egress })
 }
 
+/// Turns the profile of a command into one of posture `reduced`, with `scratch` as its temporary folder.
+///
+/// # Errors
+/// [`CompileRefused::ReducedEgress`] when it may reach hosts.
+pub fn reduce(profile: &mut Profile, scratch: &Path) -> Result<(), CompileRefused> {
+    reduced::reduce(profile, scratch)
+}
+
 /// What goes on a base profile.
 struct Parts<'a> {
     exec: Exec,
@@ -365,6 +295,7 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
         binds,
         files: base.file.clone(),
         tmpfs,
+        scratch: None,
         root_bytes: base.root_bytes,
         proc: base.proc,
         devices: base.devices.clone(),
@@ -379,7 +310,6 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
         profile.landlock.least_abi = profile.landlock.least_abi.max(Right::ScopeSignal.since());
         profile.landlock.required.extend([Right::ScopeSignal, Right::ScopeAbstractUnix]);
     }
-    debug_assert!(profile.namespaces.contains(&Namespace::Net), "no base profile shares the host's network");
     Ok(profile)
 }
 
@@ -436,14 +366,6 @@ fn binds(base: &BaseProfile, parts: &Parts<'_>) -> Result<Vec<Bind>, CompileRefu
         }
     }
     Ok(binds.into_values().collect())
-}
-
-const fn posture(floor: sigil_policy::Posture) -> Posture {
-    match floor {
-        sigil_policy::Posture::Reduced => Posture::Reduced,
-        sigil_policy::Posture::Standard => Posture::Standard,
-        sigil_policy::Posture::Strict => Posture::Strict,
-    }
 }
 
 /// What the base profile gives to every program of its kind.

@@ -9,8 +9,9 @@ use sigil_proto::manifest::{self, FilesystemAsk, FilesystemTarget, NetworkAsk, N
 use sigil_types::{HostPattern, Label, Name};
 
 use super::Access;
-use super::compile::{CompileRefused, Egress, Params, Site};
+use super::compile::{Egress, Params, Site};
 use super::explain::{Explanation, RuleKind, Source};
+use super::refused::CompileRefused;
 
 /// One file or folder that is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]

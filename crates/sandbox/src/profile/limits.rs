@@ -65,6 +65,20 @@ pub(super) fn narrow(
     limits.open_files = Some(open_files);
     limits.file_bytes = Some(file_bytes);
     limits.cgroup_cpu_percent = Some(cpu);
+    let wall = asked.wall_clock.map(|wall| wall.as_secs().max(1));
+    limits.wall_seconds = [limits.wall_seconds, (policy.wall_seconds > 0).then_some(policy.wall_seconds), wall]
+        .into_iter()
+        .flatten()
+        .min();
+    if let Some(seconds) = limits.wall_seconds {
+        let by = if wall == Some(seconds) {
+            Source::Manifest { field: "execution.sandbox.limits.wall_clock".to_owned(), reason: String::new() }
+        } else {
+            Source::Policy { key: "sandbox.wall_seconds".to_owned() }
+        };
+        explanation.rule(RuleKind::Limit, say(seconds, "seconds to live"), vec![by]);
+    }
+    limits.disk_bytes = Some(limits.disk_bytes.map_or(policy.disk_bytes, |base| base.min(policy.disk_bytes)));
     if policy.cpu_seconds > 0 {
         let seconds = limits.cpu_seconds.map_or(policy.cpu_seconds, |base| base.min(policy.cpu_seconds));
         limits.cpu_seconds = Some(seconds);

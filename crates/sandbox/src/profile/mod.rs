@@ -10,6 +10,9 @@ mod facts;
 mod grants;
 mod limits;
 mod never;
+mod posture;
+mod reduced;
+mod refused;
 pub mod seccomp;
 mod shortcuts;
 pub mod syscalls;
@@ -20,12 +23,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sigil_types::Digest;
 
-pub use compile::{
-    CommandAsk, CompileRefused, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command,
-};
+pub use compile::{CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, reduce};
 pub use explain::{EffectiveRule, Explanation, RuleKind, Source, StruckOut};
 pub use facts::is_shared;
 pub use never::{Never, NeverGrant, Relation};
+pub use posture::{Posture, floor};
+pub use refused::CompileRefused;
 pub use seccomp::FilterData;
 
 /// Everything that a program gets.
@@ -54,6 +57,10 @@ pub struct Profile {
     pub files: Vec<SyntheticFile>,
     /// Private file systems in memory; the first one is not the root, whose size is `root_bytes`.
     pub tmpfs: Vec<Tmpfs>,
+    /// In posture `reduced`, the folder of the host that stands in for the private temporary one: made for one launch, and
+    /// removed after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
     /// Size of the new root itself, which is read-only once built, in bytes.
     pub root_bytes: u64,
     /// What of `/proc` is there.
@@ -80,18 +87,6 @@ impl Profile {
     pub fn digest(&self) -> Result<Digest, serde_json::Error> {
         serde_json::to_vec(self).map(|json| Digest::of(&json))
     }
-}
-
-/// How much of the sandbox must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Posture {
-    /// No user namespaces: Landlock and seccomp alone, and no network.
-    Reduced,
-    /// User, mount, net and pid namespaces, Landlock 3 or later, seccomp.
-    Standard,
-    /// Standard, with control group limits and Landlock 6 or later.
-    Strict,
 }
 
 /// One mechanism that confines.
@@ -261,6 +256,19 @@ pub struct Tmpfs {
     pub inodes: u64,
 }
 
+/// A folder of the host for one launch. Nothing mounts it, so its size is looked at from outside, and the program is killed
+/// when there is too much in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How much it may hold, in bytes.
+    pub bytes: u64,
+    /// How many files and folders it may have.
+    pub inodes: u64,
+}
+
 /// What of `/proc` is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -347,6 +355,10 @@ pub struct Limits {
     pub cgroup_processes: Option<u64>,
     /// `cpu.max` of the control group, in hundredths of one processor.
     pub cgroup_cpu_percent: Option<u64>,
+    /// How long the program may live, in seconds.
+    pub wall_seconds: Option<u64>,
+    /// How much the folders that it may write may grow while it lives, all together, in bytes.
+    pub disk_bytes: Option<u64>,
 }
 
 /// The Landlock domain.

@@ -136,6 +136,22 @@ pub(super) fn compile_plain(filter: &FilterData) -> Result<Vec<BpfProgram>, Comp
     build(filter, false)
 }
 
+/// A program that refuses (`EPERM`) the calls named here, each when one of its alternatives holds, or always when that has no
+/// condition, and lets everything else through.
+pub(crate) fn refuse(calls: &[(&str, &[&[Condition]])]) -> Result<BpfProgram, CompileFilter> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|_| CompileFilter::Architecture(std::env::consts::ARCH))?;
+    let owned = |alternatives: &[&[Condition]]| {
+        if alternatives.iter().any(|all| all.is_empty()) {
+            return Vec::new();
+        }
+        alternatives.iter().map(|all| all.to_vec()).collect()
+    };
+    let calls = calls.iter().map(|(name, alternatives)| ((*name).to_owned(), owned(alternatives))).collect();
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    Ok(SeccompFilter::new(numbered(&calls)?, SeccompAction::Allow, refused, arch)?.try_into()?)
+}
+
 fn build(filter: &FilterData, shortcuts: bool) -> Result<Vec<BpfProgram>, CompileFilter> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| CompileFilter::Architecture(std::env::consts::ARCH))?;

@@ -17,7 +17,7 @@ pub(crate) mod probe;
 mod signals;
 mod wiped;
 
-pub(crate) use clone::{Forked, clone_process, exit_now, fork_process, vfork_process};
+pub(crate) use clone::{Forked, clone_process, clone_process_into, exit_now, fork_process, vfork_process};
 pub(crate) use descriptors::{
     arrange_fds, close_all_but, close_from_on_exec, close_others, fixed_fd, receive_with_fds, replace_stream,
     send_with_fds,
@@ -30,6 +30,6 @@ pub(crate) use net::{listen_loopback, loopback_up};
 pub(crate) use privileges::{drop_all_privileges, privileges, set_ids, thread_count};
 pub(crate) use signals::{
     block_forwarded_signals, block_signals, forward_and_reap, forward_until_exit, kill_all_others, kill_process,
-    peer_gone, reset_signals, wait_any, wait_for,
+    parent_end_signal, peer_gone, reap, reset_signals, wait_any, wait_for,
 };
 pub(crate) use wiped::WipedOnFork;

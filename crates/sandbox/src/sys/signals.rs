@@ -47,8 +47,8 @@ pub(crate) fn kill_process(pid: Pid, signal: Signal) -> Result<(), Errno> {
 /// returns the wait status of `child` (waitpid(2)) when that one has ended.
 ///
 /// # Errors
-/// Those of waitpid(2).
-pub(crate) fn forward_and_reap(child: Pid) -> Result<i32, Errno> {
+/// Those of waitpid(2); `EPIPE` when the signal `end` came.
+pub(crate) fn forward_and_reap(child: Pid, end: Option<Signal>) -> Result<i32, Errno> {
     let all = ALL_SIGNALS;
     loop {
         while let Some((pid, status)) = wait_any()? {
@@ -59,11 +59,30 @@ pub(crate) fn forward_and_reap(child: Pid) -> Result<i32, Errno> {
         let none = std::ptr::null_mut::<u8>();
         // SAFETY: the set is a kernel mask of eight bytes; neither details nor a time limit are asked for.
         let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const all, none, none, size_of::<u64>()) };
+        if end.is_some_and(|end| signal == libc::c_long::from(end.as_raw())) {
+            return Err(Errno::PIPE);
+        }
         if let (Ok(signal), true) = (i32::try_from(signal), signal > 0 && signal != libc::c_long::from(libc::SIGCHLD)) {
             // SAFETY: kill(2) takes numbers only.
             unsafe { libc::kill(-child.as_raw_nonzero().get(), signal) };
         }
     }
+}
+
+/// The signal by which an init without a process namespace hears of its parent's end: one that nothing else sends. It blocks
+/// it like all others and so lives to end what the program has started.
+#[must_use]
+pub(crate) fn parent_end_signal() -> Signal {
+    // SAFETY: a real-time signal that the C library does not keep for itself.
+    unsafe { Signal::from_raw_unchecked(libc::SIGRTMAX()) }
+}
+
+/// Reaps the child `pid` if it has ended.
+///
+/// # Errors
+/// `ECHILD` when it is not a child.
+pub(crate) fn reap(pid: Pid) -> Result<(), Errno> {
+    rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).map(drop)
 }
 
 /// Kills every other process of the pid namespace whose init this process is. Does nothing in any other process: there it

@@ -46,6 +46,7 @@ pub(crate) fn profile(base: &str, argv: &[&str]) -> Profile {
             .collect(),
         files: base.file.clone(),
         tmpfs: base.tmpfs.iter().map(|t| Tmpfs { path: t.path.clone(), bytes: t.bytes, inodes: t.inodes }).collect(),
+        scratch: None,
         root_bytes: base.root_bytes,
         proc: base.proc,
         devices: base.devices.clone(),

@@ -125,6 +125,7 @@ impl World {
             own: vec![self.path("launcher"), self.path("plugins"), self.path("run")],
             homes: Vec::new(),
             origin: "sigil/test".to_owned(),
+            cgroup: None,
             max_running: self.max_running,
         }
     }

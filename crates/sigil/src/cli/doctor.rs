@@ -140,7 +140,7 @@ fn battery_check(battery: &BatteryReport, failed: Option<&str>) -> Check {
 }
 
 fn ablate(checks: &mut Vec<Check>) -> Vec<AblationRow> {
-    let rows = match battery::ablate(Setting { base: "native", proxy: false }) {
+    let rows = match battery::ablate(Setting::standard("native", false)) {
         Ok(rows) => rows,
         Err(error) => {
             let fix = format!("sigil explain {}", error.code());

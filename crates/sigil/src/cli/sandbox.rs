@@ -6,6 +6,7 @@ use serde_json::json;
 use sigil_host::Search;
 use sigil_policy::{Bundle, TrustStore, Unverified};
 use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
+use sigil_sandbox::host::Reached;
 use sigil_sandbox::profile::{Compiled, NeverGrant, Params, Site, compile};
 use sigil_types::{Code, PluginName};
 
@@ -71,6 +72,8 @@ fn compiled(context: &Context, plugin: &str) -> Result<Found, Complaint> {
         host_uid: if uid == 0 { NOBODY } else { uid },
         host_gid: if uid == 0 { NOBODY } else { rustix::process::getegid().as_raw() },
         private: Some(PathBuf::from("/run/sigil-private")),
+        // What it would get where everything can be had; `sigil doctor` says what this host gives.
+        reached: Reached::Strict,
     };
     let compiled = compile(manifest.spec(), bundle.ceilings(), &site, &Params::default())?;
     Ok(Found { name: manifest.spec().name.clone(), tree: site.tree_digest, policy: bundle.version(), compiled })

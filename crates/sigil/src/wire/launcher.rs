@@ -23,6 +23,7 @@ pub(crate) fn fork_launcher(folders: &Folders) -> anyhow::Result<Launcher> {
         own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
         homes: homes(),
         origin: format!("sigil/{}", host_name()),
+        cgroup: None,
         max_running: MAX_RUNNING,
     };
     Ok(launcher::fork(config)?)
