@@ -51,6 +51,7 @@ fn a_group_is_killed_and_frozen_as_a_whole() {
     assert!(group.holds(pid));
     assert_eq!(group.is_limited(), offer.limits());
     assert!(group.usage().cpu_micros.is_some(), "{:?}", group.usage());
+    limits_are_written(&mut groups, &offer);
     group.freeze(true).expect("frozen");
     while !read(&group.folder, "cgroup.events").is_some_and(|text| text.contains("frozen 1")) {
         std::thread::yield_now();
@@ -63,6 +64,27 @@ fn a_group_is_killed_and_frozen_as_a_whole() {
     let (base, own) = (rustix::io::dup(&groups.base).expect("a copy"), groups.name.clone());
     drop(groups);
     assert!(openat(&base, &own, FOLDER, Mode::empty()).is_err(), "nothing is left");
+}
+
+fn limits_are_written(groups: &mut Groups, offer: &Offer) {
+    let limits = Limits {
+        cgroup_memory_bytes: Some(64 << 20),
+        cgroup_processes: Some(7),
+        cgroup_cpu_percent: Some(50),
+        ..Limits::default()
+    };
+    let group = groups.launch(&limits).expect("a group");
+    let value = |name: &str| read(&group.folder, name).map(|text| text.trim().to_owned());
+    if !offer.limits() {
+        assert_eq!(value("memory.max"), None, "skipped: this machine has no such controller to try");
+        return;
+    }
+    let expected =
+        [("memory.max", "67108864"), ("memory.oom.group", "1"), ("pids.max", "8"), ("cpu.max", "50000 100000")];
+    for (name, expected) in expected {
+        assert_eq!(value(name).as_deref(), Some(expected), "{name}");
+    }
+    assert!(value("memory.swap.max").is_none_or(|swap| swap == "0"));
 }
 
 #[test]

@@ -123,9 +123,10 @@ fn disk() {
 fn grows(world: &World, bytes: u64) -> Option<u64> {
     loop {
         let status = world.client().status().expect("a status");
-        let grown = status.usage.first()?.usage.disk_grown_bytes;
+        let one = status.usage.first()?;
+        let grown = one.usage.disk_grown_bytes;
         if grown >= Some(bytes) {
-            return grown.filter(|_| status.ended.iter().all(|ended| ended.launch != status.usage[0].launch));
+            return grown.filter(|_| status.ended.iter().all(|ended| ended.launch != one.launch));
         }
         std::thread::yield_now();
     }

@@ -49,6 +49,7 @@ fn whole() {
         "the strongest is taken"
     );
     assert_eq!(launched.launch.floor, Posture::Reduced);
+    assert_eq!(launched.report.applied.contains(&Layer::Cgroup), host.cgroup.limits());
     assert_eq!(finish(launched).0, ExitStatus::Exited(0));
     if host.posture < Reached::Strict {
         println!("skipped: posture strict; {}", host.cgroup);
