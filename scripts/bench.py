@@ -251,7 +251,15 @@ def peers():
 def crate_benches(table):
     """Runs the crates' own benches that end with rows for this table: lines that begin with `row: `."""
     env = {**os.environ, "SIGIL_BENCH_PEERS": str(peers())}
-    for package, bench in (("sigil-sandbox", "launch"), ("sigil-sandbox", "crowd"), ("sigil-sandbox", "steady"), ("sigil-gate", "clear"), ("sigil-host", "start")):
+    benches = (
+        ("sigil-sandbox", "launch"),
+        ("sigil-sandbox", "crowd"),
+        ("sigil-sandbox", "steady"),
+        ("sigil-gate", "clear"),
+        ("sigil-host", "start"),
+        ("sigil-egress", "proxy"),
+    )
+    for package, bench in benches:
         command = ["cargo", "bench", "--quiet", "-p", package, "--bench", bench]
         ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=env)
         rows = [json.loads(line.removeprefix("row: ")) for line in ran.stdout.splitlines() if line.startswith("row: ")]
