@@ -83,7 +83,17 @@ mod tests {
     #[test]
     fn a_host_is_shared_when_anybody_can_read_there() {
         assert!(toml::from_str::<SharedHosts>(SHARED_HOSTS).is_ok());
-        for pattern in ["api.github.com", "*.github.com", "evil.s3.amazonaws.com", "x.workers.dev", "dns.google"] {
+        for pattern in [
+            "api.github.com",
+            "*.github.com",
+            "evil.s3.amazonaws.com",
+            "x.workers.dev",
+            "dns.google",
+            // A wildcard below a shared name, and one above it.
+            "*.s3.amazonaws.com",
+            "*.google.com",
+            "*.live.com",
+        ] {
             assert!(shared(pattern), "{pattern}");
         }
         for pattern in ["api.example.com", "*.example.org", "192.0.2.1", "notgithub.com"] {
