@@ -373,3 +373,42 @@ async fn what_is_allowed_and_fails_is_told_apart_from_what_is_denied() {
     let rig = Rig::new(identity(vec![rule("gone.example", &[])], vec![]), Scripted::new(&[]), quick());
     assert_eq!(rig.connect("gone.example:443").await.1, 502);
 }
+
+#[tokio::test]
+async fn a_redirect_and_a_relay_get_the_same_verdict_as_anybody() {
+    let inside = Server::web().await;
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: http://{}/\r\nContent-Length: 0\r\n\r\n", inside.at);
+    let web = Server::new(b"\r\n\r\n", answer.leak().as_bytes()).await;
+    let rig = Rig::local(vec![], vec![web.at]);
+    let get = |at: SocketAddr, more: &str| format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{more}\r\n");
+    // The proxy follows nothing: the client reads where it is sent, and asks for that.
+    let answer = String::from_utf8(rig.send(get(web.at, "")).await).expect("ascii");
+    assert!(answer.starts_with("HTTP/1.1 302 ") && answer.contains(&inside.at.to_string()), "{answer}");
+    assert_eq!(rig.send(get(inside.at, "")).await, forbidden());
+    // Whoever passes a request on inside the sandbox comes by the same listener; what it says of itself changes nothing.
+    let relayed =
+        "Via: 1.1 relay\r\nForwarded: for=127.0.0.1;host=allowed.example\r\nX-Forwarded-Host: allowed.example\r\n";
+    assert_eq!(rig.send(get(inside.at, relayed)).await, forbidden());
+    let connect = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n{relayed}\r\n", inside.at);
+    assert_eq!(rig.send(connect).await, forbidden());
+    assert_eq!(inside.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_with_two_readings_is_not_passed_on() {
+    for answer in [
+        &b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x02hi"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\nhello",
+        b"HTTP/0.9 200\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let server = Server::new(b"\r\n\r\n", answer).await;
+        let rig = Rig::local(vec![], vec![server.at]);
+        let heard = rig.send(format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", server.at)).await;
+        assert_eq!(heard, Told::Gateway.bytes(), "{:?}", String::from_utf8_lossy(answer));
+        assert_eq!(rig.log.entries("egress.answer.malformed", 1).await.len(), 1);
+    }
+}
