@@ -407,7 +407,7 @@ fn a_go_plugin_gets_folders_or_a_network_and_not_both() {
         Transport::GoPlugin(GoPlugin { cookie_key: "MY_COOKIE".to_owned(), cookie_value: "v".to_owned(), protocol: 1 });
     assert_eq!(compiled(&spec, folders), Ok(()));
     assert_eq!(compiled(&spec, hosts), Ok(()));
-    assert_eq!(compiled(&spec, &both), Err(CompileRefused::SocketsInReach(spec.name.clone())));
+    assert!(matches!(compiled(&spec, &both), Err(CompileRefused::SocketsInReach(_))));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
-use super::errors::{ACCES, FBIG, NOENT, NOSPC, PERM, ROFS, XDEV};
+use super::errors::{ACCES, FBIG, NOENT, NOSPC, NOSYS, PERM, ROFS, XDEV};
 use super::probe::execute;
 use super::{Attempt, Needs, Scene, Stop, Tried};
 use crate::profile::Layer::{Landlock, MountNs, NoNewPrivs, Rlimits, Seccomp, UserNs};
@@ -77,7 +77,13 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     ),
     Attempt::new("fs.15", "change the mode of one's own file outside", HIDDEN, &[MountNs], change_mode),
     Attempt::new("fs.16", "change the times of one's own file outside", HIDDEN, &[MountNs], change_times),
-    Attempt::new("fs.17", "set an extended attribute outside", &[PERM, NOENT], &[Seccomp, MountNs], set_attribute),
+    Attempt::new(
+        "fs.17",
+        "set an extended attribute outside",
+        &[PERM, NOSYS, NOENT],
+        &[Seccomp, MountNs],
+        set_attribute,
+    ),
     Attempt::new("fs.18", "watch a folder outside", &[PERM, NOENT], &[Seccomp, MountNs], watch),
     Attempt::new(
         "fs.19",

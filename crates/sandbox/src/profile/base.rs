@@ -12,15 +12,23 @@ use super::seccomp::{Alternative, FilterData};
 use super::{Access, Device, Landlock, Layer, Limits, LinkRule, Namespace, Posture, ProcMode, SyntheticFile};
 
 /// The files of `sandbox-profiles/`, by name.
-const PROFILES: [(&str, &str); 2] = [
+const PROFILES: [(&str, &str); 6] = [
+    ("chromium", include_str!("../../../../sandbox-profiles/chromium.toml")),
+    ("go", include_str!("../../../../sandbox-profiles/go.toml")),
     ("native", include_str!("../../../../sandbox-profiles/native.toml")),
+    ("node", include_str!("../../../../sandbox-profiles/node.toml")),
+    ("python", include_str!("../../../../sandbox-profiles/python.toml")),
     ("shell", include_str!("../../../../sandbox-profiles/shell.toml")),
 ];
 
 /// The files of `sandbox-profiles/seccomp/`, by name.
-const FILTERS: [(&str, &str); 3] = [
+const FILTERS: [(&str, &str); 7] = [
+    ("chromium", include_str!("../../../../sandbox-profiles/seccomp/chromium.toml")),
     ("gateway", include_str!("../../../../sandbox-profiles/seccomp/gateway.toml")),
+    ("go", include_str!("../../../../sandbox-profiles/seccomp/go.toml")),
     ("native", include_str!("../../../../sandbox-profiles/seccomp/native.toml")),
+    ("node", include_str!("../../../../sandbox-profiles/seccomp/node.toml")),
+    ("python", include_str!("../../../../sandbox-profiles/seccomp/python.toml")),
     ("shell", include_str!("../../../../sandbox-profiles/seccomp/shell.toml")),
 ];
 
@@ -34,6 +42,9 @@ pub struct BaseProfile {
     pub why: String,
     /// The name of its system call filter.
     seccomp: String,
+    /// What every program of the kind needs beyond the plain filter.
+    #[serde(default)]
+    pub features: BTreeSet<Feature>,
     /// The name of the machine, as the program sees it.
     pub hostname: String,
     /// How much of the sandbox must be there.
@@ -182,6 +193,8 @@ pub struct FilterSource {
     default_errno: Errno,
     enosys: BTreeSet<String>,
     #[serde(default)]
+    kept: Vec<Kept>,
+    #[serde(default)]
     group: Vec<Group>,
     #[serde(default)]
     rule: Vec<Rule>,
@@ -214,6 +227,14 @@ struct Rule {
     #[serde(default)]
     when: Option<Feature>,
     any: Vec<Alternative>,
+}
+
+/// Calls that stay although no program of the family's tests uses them, or not in each form that is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    calls: Vec<String>,
+    why: String,
 }
 
 /// Why a base profile cannot be had.
@@ -270,6 +291,13 @@ impl BaseProfile {
         loaded.get_or_init(|| Self::read(name)).as_ref().map_err(Clone::clone)
     }
 
+    /// The calls that the filter allows although no program of the family's tests uses them, each with the reason.
+    #[must_use]
+    pub fn kept(&self) -> BTreeMap<&str, &str> {
+        let kept = self.filter.iter().flat_map(|source| &source.kept);
+        kept.flat_map(|kept| kept.calls.iter().map(|call| (call.as_str(), kept.why.as_str()))).collect()
+    }
+
     /// The system calls of a program that needs `features`.
     #[must_use]
     pub fn filter(&self, features: &BTreeSet<Feature>) -> FilterData {
@@ -293,12 +321,22 @@ impl FilterSource {
         let malformed = |why: String| LoadBase::Malformed { file: format!("seccomp/{name}"), why };
         let table = resolve(&FILTERS, name)?;
         let source: Self = Value::Table(table).try_into().map_err(|why: toml::de::Error| malformed(why.to_string()))?;
+        if let Some(call) = source.kept.iter().flat_map(|kept| &kept.calls).find(|call| !source.names(call)) {
+            return Err(malformed(format!("`{call}` is kept for a reason, but is not allowed")));
+        }
+        let kept = source.kept.iter().map(|kept| ("a kept call", &kept.why));
         let reasons = source.group.iter().map(|group| (group.name.as_str(), &group.why));
         let reasons = reasons.chain(source.rule.iter().map(|rule| ("a rule", &rule.why)));
-        if let Some((what, _)) = reasons.into_iter().find(|(_, why)| why.trim().is_empty()) {
+        if let Some((what, _)) = reasons.chain(kept).find(|(_, why)| why.trim().is_empty()) {
             return Err(malformed(format!("{what} does not say why")));
         }
         Ok(source)
+    }
+
+    /// Whether some group or rule allows `call`.
+    fn names(&self, call: &String) -> bool {
+        let groups = self.group.iter().map(|group| &group.allow);
+        groups.chain(self.rule.iter().map(|rule| &rule.calls)).any(|calls| calls.contains(call))
     }
 
     /// The rules that count for `features`.
@@ -334,10 +372,56 @@ fn resolve(files: &[(&str, &str)], name: &str) -> Result<Table, LoadBase> {
         None => Ok(table),
         Some(Value::String(base)) if base != name => {
             let mut merged = resolve(files, &base)?;
+            if let Some(paths) = table.remove("without") {
+                leave_out(&mut merged, &texts(&paths)).map_err(malformed)?;
+            }
+            if let Some(calls) = table.remove("only") {
+                narrow(&mut merged, &texts(&calls)).map_err(malformed)?;
+            }
             merge(&mut merged, table);
             Ok(merged)
         }
         Some(_) => Err(malformed("`extends` names another file".to_owned())),
+    }
+}
+
+/// The texts of a list.
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Takes the entries with these `paths` out of what is extended.
+fn leave_out(base: &mut Table, paths: &[&str]) -> Result<(), String> {
+    for path in paths {
+        let mut found = false;
+        for entries in base.iter_mut().filter_map(|(_, value)| value.as_array_mut()) {
+            let before = entries.len();
+            entries.retain(|entry| entry.get("path").and_then(Value::as_str) != Some(path));
+            found |= entries.len() != before;
+        }
+        if !found {
+            return Err(format!("`without` names {path}, which is not in what is extended"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes all calls but these `only` out of what is extended. Those that give `ENOSYS` stay.
+fn narrow(base: &mut Table, only: &[&str]) -> Result<(), String> {
+    let mut found = BTreeSet::new();
+    for list in ["group", "rule", "kept"] {
+        let key = if list == "group" { "allow" } else { "calls" };
+        let Some(entries) = base.get_mut(list).and_then(Value::as_array_mut) else { continue };
+        for calls in entries.iter_mut().filter_map(|entry| entry.get_mut(key).and_then(Value::as_array_mut)) {
+            calls.retain(|call| call.as_str().is_some_and(|call| only.contains(&call)));
+            if list != "kept" {
+                found.extend(calls.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+        }
+    }
+    match only.iter().find(|call| !found.contains(**call)) {
+        None => Ok(()),
+        Some(call) => Err(format!("`only` names `{call}`, which what is extended does not allow")),
     }
 }
 
@@ -380,7 +464,7 @@ mod tests {
         }
         assert_eq!(
             BaseProfile::load("naitve").expect_err("unknown").to_string(),
-            "there is no base profile `naitve`; there are native, shell"
+            "there is no base profile `naitve`; there are chromium, go, native, node, python, shell"
         );
     }
 
@@ -407,6 +491,43 @@ mod tests {
             let wider = &shell.allow[call];
             assert!(wider.is_empty() || alternatives.iter().all(|one| wider.contains(one)), "{call}");
         }
+        assert!(native.enosys.is_subset(&shell.enosys));
+    }
+
+    #[test]
+    fn the_others_have_nothing_that_native_has_not_but_what_their_files_say() {
+        let all = BTreeSet::from([Feature::Proxy, Feature::UnixListener]);
+        let filter = |name| BaseProfile::load(name).expect("well-formed").filter(&all);
+        let native = filter("native");
+        for (name, own) in [
+            ("go", &["mmap"][..]),
+            ("python", &[]),
+            ("node", &["mmap", "mprotect"]),
+            ("chromium", &["mmap", "mprotect"]),
+        ] {
+            let filter = filter(name);
+            assert_eq!(filter.enosys, native.enosys, "{name}");
+            for (call, alternatives) in &filter.allow {
+                assert!(native.allow.contains_key(call), "{name}: {call}");
+                assert!(native.allow[call] == *alternatives || own.contains(&call.as_str()), "{name}: {call}");
+            }
+            assert!(filter.allow.len() < native.allow.len() - 20, "{name} is not much smaller");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_or_kept_must_be_there() {
+        let table = |text: &str| text.parse::<Table>().expect("well-formed");
+        let profile = "[[bind]]\npath = '/a'\n[[bind]]\npath = '/b'";
+        let mut base = table(profile);
+        leave_out(&mut base, &["/a"]).expect("there");
+        assert_eq!(base, table("[[bind]]\npath = '/b'"));
+        assert!(leave_out(&mut base, &["/a"]).is_err_and(|why| why.contains("/a")));
+        let mut base =
+            table("[[group]]\nallow = ['read', 'write']\n[[rule]]\ncalls = ['mmap']\n[[kept]]\ncalls = ['read']");
+        narrow(&mut base, &["write"]).expect("there");
+        assert_eq!(base, table("[[group]]\nallow = ['write']\n[[rule]]\ncalls = []\n[[kept]]\ncalls = []"));
+        assert!(narrow(&mut base, &["write", "open"]).is_err_and(|why| why.contains("open")));
     }
 
     #[test]

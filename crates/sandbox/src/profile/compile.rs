@@ -115,15 +115,12 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
     }
     executables(spec, base, &mut explanation);
 
-    let mut features = BTreeSet::new();
+    let mut features = base.features.clone();
     let mut env = BTreeMap::from([(sigil_proto::RPC_FD.to_owned(), sigil_proto::RPC_FD_NUMBER.to_string())]);
     let mut private = None;
     if let Transport::GoPlugin(go) = &spec.execution.transport {
         if posture == Posture::Reduced {
             return Err(CompileRefused::ReducedTransport(plugin.clone()));
-        }
-        if !granted.is_empty() && !egress.is_empty() {
-            return Err(CompileRefused::SocketsInReach(plugin.clone()));
         }
         features.insert(Feature::UnixListener);
         private = Some(site.private.clone().ok_or_else(|| CompileRefused::NoPrivateFolder(plugin.clone()))?);
@@ -133,6 +130,10 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
             ("PLUGIN_UNIX_SOCKET_DIR".to_owned(), "/tmp".to_owned()),
         ]);
     }
+    sockets_alone(&features, &granted, &egress, || match &spec.execution.transport {
+        Transport::GoPlugin(_) => format!("plugin {plugin} uses the transport go-plugin"),
+        _ => makes_sockets(base),
+    })?;
     let (program, arguments) = spec.execution.command.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let program = Path::new(TREE).join(program);
     let mut argv = vec![program.to_string_lossy().into_owned()];
@@ -214,6 +215,7 @@ pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
         }
     }
     let granted: Vec<Granted> = granted.into_values().collect();
+    sockets_alone(&base.features, &granted, &egress, || makes_sockets(base))?;
     let parts = Parts {
         exec: ask.exec,
         tree: None,
@@ -222,7 +224,7 @@ pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
         egress: !egress.is_empty(),
         posture: base.posture,
         identity: ask.host_ids,
-        features: BTreeSet::new(),
+        features: base.features.clone(),
     };
     let mut profile = assemble(base, parts)?;
     // A person's command gets the base profile's limits; its memory is not split from the person's own.
@@ -237,6 +239,21 @@ pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
 /// [`CompileRefused::ReducedEgress`] when it may reach hosts.
 pub fn reduce(profile: &mut Profile, scratch: &Path) -> Result<(), CompileRefused> {
     reduced::reduce(profile, scratch)
+}
+
+/// Checks that a program that makes Unix sockets has folders or a network, not both.
+fn sockets_alone(
+    features: &BTreeSet<Feature>,
+    granted: &[Granted],
+    egress: &Egress,
+    who: impl Fn() -> String,
+) -> Result<(), CompileRefused> {
+    let both = !granted.is_empty() && !egress.is_empty();
+    if both && features.contains(&Feature::UnixListener) { Err(CompileRefused::SocketsInReach(who())) } else { Ok(()) }
+}
+
+fn makes_sockets(base: &BaseProfile) -> String {
+    format!("programs of the base profile `{}` make Unix sockets of their own", base.name)
 }
 
 /// What goes on a base profile.

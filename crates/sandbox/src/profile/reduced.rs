@@ -111,7 +111,10 @@ fn moved(path: &Path, from: &str, to: &Path) -> PathBuf {
 
 fn take_away(filter: &mut FilterData) {
     match taken() {
-        Some(taken) => taken.iter().for_each(|call| drop(filter.allow.remove(call))),
+        Some(taken) => taken.iter().for_each(|call| {
+            filter.allow.remove(call);
+            filter.enosys.remove(call);
+        }),
         None => filter.allow.clear(),
     }
 }

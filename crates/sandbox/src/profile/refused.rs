@@ -68,13 +68,14 @@ pub enum CompileRefused {
     /// A go-plugin program without the folder for its socket.
     #[error("plugin {0} serves on a Unix socket, and this launch has no private folder for it")]
     NoPrivateFolder(PluginName),
-    /// A go-plugin program with folders and a network. Each alone holds: its own socket is of the kind that connects to
-    /// the sockets of others by path, and what connects to a proxy connects to those, too, also on a read-only mount.
+    /// A program that makes Unix sockets, with folders and a network. Each alone holds: its own socket is of the kind that
+    /// connects to the sockets of others by path, and what connects to a proxy connects to those, too, also on a read-only
+    /// mount.
     #[error(
-        "plugin {0} uses the transport go-plugin and would have folders and a network: so it could call every Unix socket \
-         in those folders. Grant it one of the two, or use a plugin with the transport sdk"
+        "{0}, and would have folders and a network: so it could call every Unix socket in those folders. Grant it one of \
+         the two, or use another program"
     )]
-    SocketsInReach(PluginName),
+    SocketsInReach(String),
     /// The host gives less than the signed policy asks for.
     #[error(
         "refused: the signed policy lets plugin {plugin} run in posture {floor} or stronger, and this host gives {reached}; \
