@@ -55,6 +55,13 @@ fn git_reaches_no_other_server_and_leaves_no_hooks() {
     sandbox().write(target.path()).run(&["sh", "-c", &clone]).refused("403");
     // In a repository that was there before, what others would run stays as it is.
     repository(target.path());
+    assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(target.path()).status().expect("chmod").success());
     let hook = format!("echo evil > {}/.git/hooks/pre-commit", text(target.path()));
     sandbox().write(target.path()).run(&["sh", "-c", &hook]).refused("Read-only file system");
+    let commit = format!(
+        "cd {} && echo more >> README && git -c safe.directory='*' -c user.name=t -c user.email=t@example.org commit -am more",
+        text(target.path())
+    );
+    let ran = sandbox().write(target.path()).run(&["sh", "-c", &commit]);
+    assert!(ran.ok().contains("1 file changed"));
 }

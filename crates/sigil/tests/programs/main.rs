@@ -16,6 +16,7 @@ mod install;
 mod mcp;
 mod node;
 mod python;
+mod recipes;
 mod runner;
 mod scripts;
 mod server;
