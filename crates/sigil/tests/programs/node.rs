@@ -1,7 +1,7 @@
 //! Node.js with undici's proxy agent, under `node`.
 
 use crate::install;
-use crate::runner::{Runner, folder, text};
+use crate::runner::{self, Runner, folder, text};
 use crate::server::{self, HELLO};
 
 pub fn packages(runner: &Runner) -> Option<()> {
@@ -26,7 +26,7 @@ process.exit(0);",
 }
 
 pub fn standard_library(runner: &Runner) -> Option<()> {
-    crate::runner::installed(&["node"]).then_some(())?;
+    runner::installed(&["node"]).then_some(())?;
     let work = folder();
     let script = "
 const fs = require('fs'), { execFileSync } = require('child_process'), { Worker } = require('worker_threads');
@@ -55,6 +55,15 @@ fn fetch_reaches_what_was_named() {
 #[test]
 fn the_standard_library_works() {
     standard_library(&Runner::plain());
+}
+
+#[test]
+fn scripts_are_started_by_name() {
+    if !runner::installed(&["node"]) {
+        return;
+    }
+    let script = runner::script("#!/usr/bin/env node\nconsole.log(process.argv.slice(2))\n");
+    assert_eq!(Runner::plain().sandbox("node").run(&[text(&script), "a"]).ok(), "[ 'a' ]\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Python with packages of PyPI, under `python`.
 
 use crate::install;
-use crate::runner::{Runner, folder, text};
+use crate::runner::{self, Runner, folder, text};
 use crate::server::{self, HELLO};
 
 pub fn packages(runner: &Runner) -> Option<()> {
@@ -66,6 +66,17 @@ fn packages_of_pypi_reach_what_was_named() {
 #[test]
 fn the_standard_library_works() {
     standard_library(&Runner::plain());
+}
+
+#[test]
+fn scripts_and_commands_of_packages_are_started_by_name() {
+    let Some(venv) = install::python() else { return };
+    let runner = Runner::plain();
+    let command = text(&venv.join("bin/httpx")).to_owned();
+    let said = runner.sandbox("python").exec(&venv).run(&[&command, "--help"]);
+    assert!(said.out.contains("http") || said.err.contains("httpx[cli]"), "{said:?}");
+    let script = runner::script("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:])\n");
+    assert_eq!(runner.sandbox("python").run(&[text(&script), "a"]).ok(), "['a']\n");
 }
 
 #[test]

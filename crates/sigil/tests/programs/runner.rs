@@ -190,6 +190,14 @@ pub fn folder() -> tempfile::TempDir {
     folder
 }
 
+/// An executable file with these words, which nobody holds open to write.
+pub fn script(words: &str) -> tempfile::TempPath {
+    let mut file = tempfile::NamedTempFile::new_in("/tmp").expect("a file");
+    file.write_all(words.as_bytes()).expect("written");
+    open(file.path());
+    file.into_temp_path()
+}
+
 /// Lets everybody use `path`.
 pub fn open(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("permissions");
