@@ -6,6 +6,7 @@
 pub mod base;
 mod compile;
 mod explain;
+mod extends;
 mod facts;
 mod grants;
 mod limits;
