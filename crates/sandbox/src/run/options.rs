@@ -13,7 +13,8 @@ Runs a command in the sandbox: nothing of this machine is there but what the pro
 Usage: sigil sandbox run [OPTIONS] [--] COMMAND [ARGUMENTS]...
 
 Options:
-      --profile NAME     The base profile: shell (the system's programs) or native (no other programs) [default: shell]
+      --profile NAME     The base profile: shell (the system's programs), or native, go, python, node, chromium (one
+                         program of that kind) [default: shell]
       --read PATH        A file or folder that it may read; may be given more than once
       --exec PATH        A file or folder that it may read and execute, and load code from; never one that it may change
       --write PATH       A file or folder that it may read and change

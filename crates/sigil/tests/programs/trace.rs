@@ -11,6 +11,11 @@ pub struct Call {
     pub arguments: [u64; 6],
 }
 
+/// Whether this machine lets a program be traced.
+pub fn works() -> bool {
+    command(Path::new("/dev/null"), "/bin/true").status().is_ok_and(|status| status.success())
+}
+
 /// `program` with its system calls written to `file`, as numbers.
 pub fn command(file: &Path, program: &str) -> Command {
     let mut command = Command::new("/usr/bin/strace");
