@@ -391,7 +391,7 @@ fn a_go_plugin_needs_its_folder() {
 }
 
 #[test]
-fn a_go_plugin_gets_folders_or_a_network_and_not_both() {
+fn what_makes_unix_sockets_gets_folders_or_a_network_and_not_both() {
     let mut spec = manifest(
         "    filesystem:\n      - param: roots\n        access: read\n        reason: For a test.\n    network:\n      \
          hosts:\n        - host: x.example.com\n          ports: [443]\n          reason: For a test.\n",
@@ -403,11 +403,37 @@ fn a_go_plugin_gets_folders_or_a_network_and_not_both() {
     let site = Site { private: Some("/srv/sigil/run/x".into()), ..site() };
     let compiled = |spec: &Spec, grants: &str| compile(spec, &ceilings(grants), &site, &Params::default()).map(|_| ());
     assert_eq!(compiled(&spec, &both), Ok(()), "the inherited socket reaches nobody else's");
+    let mut browser = spec.clone();
+    browser.execution.sandbox.profile = "chromium".parse().expect("a name");
+    assert_eq!(compiled(&browser, folders), Ok(()));
+    assert_eq!(compiled(&browser, hosts), Ok(()));
+    assert!(matches!(compiled(&browser, &both), Err(CompileRefused::SocketsInReach(_))));
     spec.execution.transport =
         Transport::GoPlugin(GoPlugin { cookie_key: "MY_COOKIE".to_owned(), cookie_value: "v".to_owned(), protocol: 1 });
     assert_eq!(compiled(&spec, folders), Ok(()));
     assert_eq!(compiled(&spec, hosts), Ok(()));
     assert!(matches!(compiled(&spec, &both), Err(CompileRefused::SocketsInReach(_))));
+}
+
+#[test]
+fn a_manifest_names_its_family() {
+    for (family, has, has_not) in [
+        ("go", "epoll_create1", "mprotect"),
+        ("python", "mprotect", "bind"),
+        ("node", "mprotect", "bind"),
+        ("chromium", "bind", "inotify_init1"),
+    ] {
+        let mut spec = manifest("");
+        spec.execution.sandbox.profile = family.parse().expect("a name");
+        let compiled = all(&spec, &ceilings("")).expect("compiles");
+        let allow = &compiled.profile.seccomp.allow;
+        assert!(allow.contains_key(has) && !allow.contains_key(has_not), "{family}");
+        assert_eq!(bind(&compiled, "/usr/lib").is_some(), family != "go", "{family}");
+        assert!(bind(&compiled, "/usr").is_none() && bind(&compiled, "/usr/bin").is_none(), "{family}");
+    }
+    let mut spec = manifest("");
+    spec.execution.sandbox.profile = "gateway".parse().expect("a name");
+    assert!(matches!(all(&spec, &ceilings("")), Err(CompileRefused::Base(_))), "the gateway's own is no plugin's");
 }
 
 #[test]
