@@ -121,7 +121,9 @@ fn with<F: Future<Output = ()>>(how: Build, test: impl FnOnce(World) -> F) {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let program = build(folder.path(), how, other.as_deref());
-    let own = [(gopher("gopher", &[]), program)];
+    // What is static is of the family `go`; what needs the system's C library is `native`.
+    let family = if how == Build::Dynamic { "profile: native" } else { "profile: go" };
+    let own = [(gopher("gopher", &[]).replace("profile: native", family), program)];
     world::run(&Wish { plugins: &[], own: &own, ceilings: PLAIN, demo: false }, test);
 }
 
