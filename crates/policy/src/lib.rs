@@ -25,10 +25,10 @@ mod trust;
 
 pub use bundle::{Bundle, Signer, Unverified, Verified};
 pub use ceilings::{
-    Budgets, Ceilings, EgressCeilings, EgressIdentity, Endpoint, Exposure, FactsOverride, FolderAccess, FolderGrant,
-    GrantPath, HostRule, Labels, Links, LocalAddress, NetworkLimits, ParseCeilingsError, ParseEndpointError,
-    ParseGrantPathError, PluginGrant, Posture, ProviderGrant, SandboxLimits, Scheme, SecretConsumer, SecretGrant,
-    TypedReaders,
+    Budgets, Ceilings, EgressCeilings, EgressIdentity, EndedGrant, Endpoint, Exposure, FactsOverride, FolderAccess,
+    FolderGrant, GrantPath, HostRule, Labels, Links, LocalAddress, NetworkLimits, ParseCeilingsError,
+    ParseEndpointError, ParseGrantPathError, PluginGrant, Posture, ProviderGrant, SandboxLimits, Scheme,
+    SecretConsumer, SecretGrant, TypedReaders,
 };
 pub use decision_tests::{TestFailure, TestReport};
 pub use envelope::MAX_ENVELOPE_BYTES;

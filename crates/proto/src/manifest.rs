@@ -16,9 +16,9 @@ mod units;
 use sigil_types::{Code, Digest};
 
 pub use spec::{
-    Access, ConfigSchema, DeclaredFacts, DeclaredTool, Dependency, ExecAsk, Execution, FilesystemAsk, FilesystemTarget,
-    GoPlugin, Lifecycle, Limits, NetworkAsk, NetworkLimits, NetworkTarget, PluginKind, SandboxSpec, Spec, Storage,
-    Tier, Transport,
+    Access, ConfigSchema, DeclaredFacts, DeclaredTool, Dependency, EndedAsk, ExecAsk, Execution, FilesystemAsk,
+    FilesystemTarget, GoPlugin, Lifecycle, Limits, NetworkAsk, NetworkLimits, NetworkTarget, PluginKind, SandboxSpec,
+    Spec, Storage, Tier, Transport,
 };
 pub use units::{parse_bytes, parse_duration};
 
@@ -249,6 +249,21 @@ mod tests {
         }
         for host in ["*", "*.com", "https://x.org", "x.org:443", "0x7f.1", ""] {
             assert_eq!(problems(&with("host: \"*.example.org\"", &format!("host: \"{host}\""))).len(), 1, "{host}");
+        }
+        for (line, bad) in [
+            ("tls: ended", "tls: opaque"),
+            ("tls: ended", "# no tls"),
+            ("methods: [POST]", "methods: [TRACE]"),
+            ("methods: [POST]", "methods: []"),
+            ("/v1/items/*", "/v1/../*"),
+            ("query: [page]", "query: page"),
+            ("query: [page]", "more: 1"),
+            ("[cookie]", "[Host]"),
+            ("x-client: sigil", "content-length: 5"),
+            ("x-client: sigil", "x-client: \"a\\nb\""),
+            ("host: \"*.example.org\"", "host: \"*.example.com\"\n          tls: ended"),
+        ] {
+            assert!(!problems(&with(line, bad)).is_empty(), "{bad}");
         }
         for ports in ["[0]", "[]", "[65536]", "[-1]", "['443']", "443"] {
             assert_eq!(problems(&with("ports: [443]", &format!("ports: {ports}"))).len(), 1, "{ports}");

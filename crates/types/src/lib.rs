@@ -6,6 +6,7 @@
 mod capability;
 mod code;
 mod digest;
+mod ended;
 mod event;
 mod facts;
 mod host;
@@ -20,6 +21,10 @@ mod untrusted;
 pub use capability::{Capability, CapabilityPattern, CapabilitySet, ParseCapabilityError};
 pub use code::{Code, ParseCodeError};
 pub use digest::{Digest, ParseDigestError};
+pub use ended::{
+    Credentials, EndedHost, FieldName, MAX_PATH, Method, ParseFieldName, ParseMethod, ParsePathRule, ParseUrlPath, PathRule,
+    RequestRule, UrlPath,
+};
 pub use event::{Outcome, TurnEvent, Usage, VerdictKind};
 pub use facts::{Effect, ToolFacts};
 pub use host::{AddressClass, Host, HostName, HostPattern, HostPort, ParseHostError};

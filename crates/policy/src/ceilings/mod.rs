@@ -18,7 +18,9 @@ pub use network::{
     EgressCeilings, EgressIdentity, Endpoint, Exposure, Links, LocalAddress, ParseEndpointError, ProviderGrant, Scheme,
     SecretConsumer, SecretGrant,
 };
-pub use plugin::{FactsOverride, FolderAccess, FolderGrant, GrantPath, HostRule, ParseGrantPathError, PluginGrant};
+pub use plugin::{
+    EndedGrant, FactsOverride, FolderAccess, FolderGrant, GrantPath, HostRule, ParseGrantPathError, PluginGrant,
+};
 
 /// Why a text is not a set of ceilings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +154,17 @@ impl Ceilings {
                 ));
             }
         }
+        for (plugin, grant) in &self.plugins {
+            for (at, one) in grant.ended.iter().enumerate() {
+                let twice = |other: &&EndedGrant| one.host.contains(&other.host) || other.host.contains(&one.host);
+                if let Some(other) = grant.ended.iter().skip(at + 1).find(twice) {
+                    return fail(format!(
+                        "plugins.{plugin}.ended: `{}` and `{}` cover the same host; put their rules into one entry",
+                        one.host, other.host
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -220,6 +233,11 @@ mod tests {
             readers = ["user:ann"]
             [plugins.fetch]
             hosts = [{ host = "*.example.com", ports = [443] }]
+            [[plugins.fetch.ended]]
+            host = "api.example.com"
+            requests = [{ methods = ["GET", "HEAD"], paths = ["/v1/*"], query = ["page"] }]
+            strip_headers = ["cookie"]
+            credentials = "vault"
             "#,
         )
         .expect("valid");
@@ -244,6 +262,9 @@ mod tests {
             ("[sandbox.network]\nconnections = 0", "sandbox.network"),
             ("[sandbox.network]\nidle_seconds = 0", "sandbox.network"),
             ("[sandbox.network]\nconnection = 1", "connection"),
+            ("[plugins.a]\nended = [{ host = \"x.org\" }, { host = \"x.org\" }]", "same host"),
+            ("[plugins.a]\nended = [{ host = \"*.x.org\" }, { host = \"a.x.org\" }]", "same host"),
+            ("[plugins.a]\nended = [{ host = \"x.org\", tls = 1 }]", "tls"),
             ("[plugins.a.folders]\nx = [{ path = \"/a/../b\", access = \"read\" }]", "absolute"),
         ];
         for (text, word) in cases {

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sigil_types::{
-    Authors, CapabilitySet, Digest, HostPattern, HostPort, Label, Name, ParseHostError, Readers, ToolFacts,
+    Authors, CapabilitySet, Credentials, Digest, FieldName, HostPattern, HostPort, Label, Name, ParseHostError,
+    Readers, RequestRule, ToolFacts,
 };
 
 use super::limits::Posture;
@@ -51,6 +52,10 @@ pub struct PluginGrant {
     pub capabilities: Option<CapabilitySet>,
     /// The hosts that it may reach.
     pub hosts: Vec<HostRule>,
+    /// Those of them whose TLS Sigil may end, to judge each request. It does where the manifest asks for it, too. No two of
+    /// them cover the same host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedGrant>,
     /// The folders that it may use, by the name of the manifest's parameter.
     pub folders: BTreeMap<Name, Vec<FolderGrant>>,
     /// Label facts that replace those of the compiled profile, for one endorsed tree each.
@@ -90,6 +95,23 @@ fn ports<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<u
         return Err(serde::de::Error::custom("name at least one port, each from 1 to 65535"));
     }
     Ok(ports)
+}
+
+/// A host whose TLS Sigil may end for a plugin, and what requests may be at most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedGrant {
+    /// Which.
+    pub host: HostPattern,
+    /// What is allowed; beside it the manifest's own rules hold. None: what the manifest allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestRule>,
+    /// Header fields that are taken out of requests.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub strip_headers: BTreeSet<FieldName>,
+    /// Which credentials may pass.
+    #[serde(default)]
+    pub credentials: Credentials,
 }
 
 /// One folder, or one file, that a plugin may use.

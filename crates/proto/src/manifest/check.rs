@@ -1,5 +1,6 @@
 //! Which fields a manifest has, and what each must be.
 
+mod ended;
 mod execution;
 
 use std::time::Duration;

@@ -1,11 +1,13 @@
 //! What a checked manifest says, as types. Every value here has passed its parser; nothing has been granted yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use sigil_types::{Authors, CapabilitySet, Effect, HostPattern, Name, PluginName, Readers, ToolFacts, ToolName};
+use sigil_types::{
+    Authors, CapabilitySet, Effect, FieldName, HostPattern, Name, PluginName, Readers, RequestRule, ToolFacts, ToolName,
+};
 
 /// Everything that a plugin says about itself.
 ///
@@ -167,8 +169,26 @@ pub struct NetworkAsk {
     pub target: NetworkTarget,
     /// TCP ports; at least one. With a parameter, what policy grants is narrowed to these.
     pub ports: BTreeSet<u16>,
+    /// That Sigil may end the TLS to them, to judge each request; absent: TLS passes as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedAsk>,
     /// Why, for the person who decides.
     pub reason: String,
+}
+
+/// The plugin's consent to have its TLS ended, and what it says its requests will be. Without signed policy that says the
+/// same it has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndedAsk {
+    /// All requests that it will make. None: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestRule>,
+    /// Header fields that are to be taken out of its requests.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub strip_headers: BTreeSet<FieldName>,
+    /// Header fields that are to be put into its requests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_headers: BTreeMap<FieldName, String>,
 }
 
 /// Which hosts.

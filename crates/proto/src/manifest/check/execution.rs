@@ -196,8 +196,14 @@ fn filesystem(node: &Node<'_>) -> Option<FilesystemAsk> {
 
 fn network(node: &Node<'_>) -> (Vec<NetworkAsk>, NetworkLimits) {
     let Some(object) = node.object() else { return <_>::default() };
-    let hosts = object.required("hosts").map(|node| node.list_of(host)).unwrap_or_default();
+    let hosts: Vec<NetworkAsk> = object.required("hosts").map(|node| node.list_of(host)).unwrap_or_default();
     let limits = object.optional("limits").and_then(|node| network_limits(&node)).unwrap_or_default();
+    // Two sets of rules for one host would leave open which counts.
+    let ended: Vec<_> = hosts.iter().filter(|ask| ask.ended.is_some()).collect();
+    let overlap = |(at, one): (usize, &&NetworkAsk)| ended.iter().skip(at + 1).any(|other| overlap(one, other));
+    if ended.iter().enumerate().any(overlap) {
+        node.fail(VALUE, "two entries with `tls: ended` cover the same host; put their rules into one entry");
+    }
     object.finish();
     (hosts, limits)
 }
@@ -237,6 +243,14 @@ fn least_one(node: &Node<'_>, size: u64) -> Option<u64> {
     Some(size)
 }
 
+fn overlap(one: &NetworkAsk, other: &NetworkAsk) -> bool {
+    match (&one.target, &other.target) {
+        (NetworkTarget::Host(one), NetworkTarget::Host(other)) => one.contains(other) || other.contains(one),
+        // A parameter may stand for any host.
+        _ => true,
+    }
+}
+
 fn host(node: &Node<'_>) -> Option<NetworkAsk> {
     let object = node.object()?;
     let target = one_of(
@@ -253,9 +267,10 @@ fn host(node: &Node<'_>) -> Option<NetworkAsk> {
         }
         ports
     });
+    let ended = super::ended::read(&object);
     let reason = reason(&object);
     object.finish();
-    Some(NetworkAsk { target: target?, ports: ports?, reason: reason? })
+    Some(NetworkAsk { target: target?, ports: ports?, ended, reason: reason? })
 }
 
 fn exec(node: &Node<'_>) -> Option<ExecAsk> {
