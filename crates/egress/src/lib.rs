@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 pub use client::{
     BadHttpRequest, ClientLimits, HostRights, HttpClient, HttpRequest, HttpResponse, RequestFailed, Roots,
 };
+pub use proxy::ended;
 pub use proxy::{Proxy, ProxyHandle, ProxyLimits, ProxyStats, ServeFailed};
 pub use refused::{Refused, Told};
 pub use resolve::{BoxFuture, Resolver, SystemResolver};

@@ -2,6 +2,7 @@
 
 use sigil_types::{AddressClass, Code};
 
+use crate::proxy::ended::NotForwarded;
 use crate::proxy::hello::BadHello;
 use crate::proxy::request::BadRequest;
 use crate::proxy::socks::BadSocks;
@@ -63,6 +64,9 @@ pub enum Refused {
     /// The address did not answer.
     #[error("the host could not be reached")]
     Unreachable,
+    /// A request inside of TLS that is ended.
+    #[error("{0}")]
+    Ended(NotForwarded),
     /// The server's answer is not HTTP/1.
     #[error("the server's answer is not a well-formed HTTP/1 response")]
     Answer,
@@ -108,6 +112,7 @@ impl Refused {
         Code::new(match self {
             Self::Request(bad) => return bad.code(),
             Self::Socks(bad) => return bad.code(),
+            Self::Ended(why) => return why.code(),
             Self::Slow => "egress.request.slow.closed",
             Self::Host => "egress.host.denied",
             Self::Port => "egress.port.denied",
@@ -159,6 +164,7 @@ impl Refused {
             Self::Hello(BadHello::Hidden) | Self::NoServerName => {
                 "Let the plugin's client send its server name in clear (no ECH), or mark the rule `opaque` in manifest and signed policy."
             }
+            Self::Ended(why) => why.remedy(),
             Self::OtherServerName => {
                 "Nothing, if the plugin is not expected to do this: it asked for one host and spoke to another."
             }
@@ -181,6 +187,7 @@ impl Refused {
         match self {
             Self::Unresolved | Self::Unreachable | Self::Answer => Told::Gateway,
             Self::Connections | Self::Allowance | Self::Audit => Told::Busy,
+            Self::Ended(why) if !why.is_denial() => Told::Gateway,
             _ => Told::Forbidden,
         }
     }

@@ -22,8 +22,8 @@ pub use capability::{Capability, CapabilityPattern, CapabilitySet, ParseCapabili
 pub use code::{Code, ParseCodeError};
 pub use digest::{Digest, ParseDigestError};
 pub use ended::{
-    Credentials, EndedHost, FieldName, MAX_PATH, Method, ParseFieldName, ParseMethod, ParsePathRule, ParseUrlPath, PathRule,
-    RequestRule, UrlPath,
+    Credentials, EndedHost, FieldName, MAX_PATH, Method, ParseFieldName, ParseMethod, ParsePathRule, ParseUrlPath,
+    PathRule, RequestRule, UrlPath,
 };
 pub use event::{Outcome, TurnEvent, Usage, VerdictKind};
 pub use facts::{Effect, ToolFacts};

@@ -24,6 +24,7 @@ use crate::surroundings::Surroundings;
 pub use request::{BadHttpRequest, HttpRequest};
 pub use response::HttpResponse;
 pub use tls::Roots;
+pub(crate) use tls::Tls;
 
 /// Where the host itself may connect: the signed ceilings' part for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,7 +181,7 @@ struct Inner {
     lookup: Lookup,
     limits: ClientLimits,
     rights: RwLock<Arc<HostRights>>,
-    tls: tls::Tls,
+    tls: Tls,
     /// One for each endpoint, so that what was resolved for one is never used for another.
     clients: Mutex<HashMap<Endpoint, reqwest::Client>>,
 }
@@ -206,7 +207,7 @@ impl HttpClient {
             lookup,
             limits,
             rights: RwLock::new(Arc::new(rights)),
-            tls: tls::Tls::new(roots),
+            tls: Tls::new(roots),
             clients: Mutex::new(HashMap::new()),
         };
         Self { inner: Arc::new(inner) }

@@ -22,18 +22,18 @@ pub enum Roots {
     Only(Vec<CertificateDer<'static>>),
 }
 
-pub(super) struct Tls {
+pub(crate) struct Tls {
     roots: Roots,
     config: OnceLock<ClientConfig>,
 }
 
 impl Tls {
-    pub(super) const fn new(roots: Roots) -> Self {
+    pub(crate) const fn new(roots: Roots) -> Self {
         Self { roots, config: OnceLock::new() }
     }
 
     /// The configuration, made when first asked for. A failure is not kept: the certificates may be installed meanwhile.
-    pub(super) fn config(&self) -> Result<ClientConfig, RequestFailed> {
+    pub(crate) fn config(&self) -> Result<ClientConfig, RequestFailed> {
         if let Some(config) = self.config.get() {
             return Ok(config.clone());
         }

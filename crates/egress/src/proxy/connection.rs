@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::ended::{self, Here, NotForwarded, Start};
 use super::meter::Meter;
 use super::opening::{self, Opening, Speech};
 use super::request::{BadRequest, Kind};
@@ -79,6 +80,16 @@ impl Connection {
         {
             return Err(refuse(BadRequest::Trailing.into()));
         }
+        let instance = Arc::clone(&self.instance);
+        let ended = instance.ended.as_ref().and_then(|ended| Some((ended, ended.rule(&request.target.host)?)));
+        if let Kind::Plain(plain) = &request.kind {
+            if ended.is_some() {
+                return Err(refuse(Refused::Ended(NotForwarded::Plain)));
+            }
+            if plain.holds_sentinel() {
+                return Err(refuse(Refused::Ended(NotForwarded::SentinelPlace)));
+            }
+        }
         if !self.instance.ledger.has_any() {
             return Err(refuse(Refused::Allowance));
         }
@@ -91,12 +102,23 @@ impl Connection {
             .map_err(refuse)?;
         let outcome = match dial(&checked, self.proxy.limits.connect).await {
             Err(refused) => Err((refused, true)),
-            Ok(server) => match &request.kind {
-                Kind::Connect => {
+            Ok(server) => match (&request.kind, ended) {
+                (Kind::Connect, Some(ended)) => {
+                    let here = Here {
+                        audit: &self.proxy.audit,
+                        identity: &identity,
+                        refused: &instance.counters.refused,
+                        asked: &asked,
+                        roots: &self.proxy.roots,
+                    };
+                    let start = Start { established: self.speech.established(), early: after };
+                    ended::run(&here, ended, (&mut self.stream, server), start, &meter).await
+                }
+                (Kind::Connect, None) => {
                     let allowed = (!covered.opaque).then_some(&request.target.host);
                     tunnel::run(&mut self.stream, server, self.speech.established(), after, allowed, &meter).await
                 }
-                Kind::Plain(plain) => {
+                (Kind::Plain(plain), _) => {
                     exchange::run(&mut self.stream, server, after, plain, &request.target, &meter).await
                 }
             },

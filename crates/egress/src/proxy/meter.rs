@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sigil_policy::NetworkLimits;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -98,6 +99,11 @@ impl Meter {
         Ok(())
     }
 
+    /// How long to wait after `bytes` were passed, so that the instance keeps its pace.
+    pub(crate) fn wait(&self, direction: Direction, bytes: usize) -> Duration {
+        self.instance.ledger.wait(direction, u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Passes bytes on until `from` ends or `most` bytes were passed.
     pub(crate) async fn pass(
         &self,
@@ -114,7 +120,7 @@ impl Meter {
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
             self.count(direction, count)?;
             to.write_all(bytes).await.map_err(|_| Ending::Broken)?;
-            let wait = self.instance.ledger.wait(direction, u64::try_from(count).unwrap_or(u64::MAX));
+            let wait = self.wait(direction, count);
             if !wait.is_zero() {
                 sleep(wait).await;
             }

@@ -1,10 +1,11 @@
 //! The plugins' proxy: one listener, made inside the plugin's network namespace, is one identity.
 //!
-//! HTTP and SOCKS 5 are spoken on the same listener. Order, for each connection: read the request strictly, judge its target by its text, resolve once, check every address,
-//! write the audit entry, dial a checked address, compare the server name, pass bytes. No step is repeated with another
-//! reading of the same name.
+//! HTTP and SOCKS 5 are spoken on the same listener. Order, for each connection: read the request strictly, judge its target
+//! by its text, resolve once, check every address, write the audit entry, dial a checked address, compare the server name,
+//! pass bytes. No step is repeated with another reading of the same name.
 
 mod connection;
+pub mod ended;
 mod exchange;
 pub mod hello;
 mod limits;
@@ -34,10 +35,12 @@ use tokio::task::JoinSet;
 pub use limits::ProxyLimits;
 
 use crate::EgressRule;
+use crate::client::{Roots, Tls};
 use crate::resolve::{Lookup, Resolver};
 use crate::rules::Identity;
 use crate::surroundings::Surroundings;
 use connection::Connection;
+use ended::Ended;
 use pace::{Bucket, Ledger};
 
 /// Why a listener cannot be served.
@@ -83,6 +86,8 @@ pub struct Proxy {
     audit: AuditLog,
     lookup: Lookup,
     limits: Arc<ProxyLimits>,
+    /// What hosts are believed by, where TLS is ended.
+    roots: Arc<Tls>,
 }
 
 impl fmt::Debug for Proxy {
@@ -99,13 +104,15 @@ struct Instance {
     limits: NetworkLimits,
     ledger: Ledger,
     counters: Counters,
+    /// What TLS is ended with, for the hosts for which it is.
+    ended: Option<Ended>,
 }
 
 impl Instance {
-    fn new(identity: Identity) -> Self {
+    fn new(identity: Identity, ended: Option<Ended>) -> Self {
         let limits = identity.limits;
         let (identity, counters) = (RwLock::new(Arc::new(identity)), Counters::default());
-        Self { identity, limits, ledger: Ledger::new(&limits), counters }
+        Self { identity, limits, ledger: Ledger::new(&limits), counters, ended }
     }
 
     /// The identity, with the rules now in force.
@@ -153,7 +160,13 @@ impl Proxy {
     #[must_use]
     pub fn new(audit: AuditLog, resolver: Arc<dyn Resolver>, surroundings: Surroundings, limits: ProxyLimits) -> Self {
         let lookup = Lookup { resolver, surroundings, timeout: limits.resolve };
-        Self { audit, lookup, limits: Arc::new(limits) }
+        Self { audit, lookup, limits: Arc::new(limits), roots: Arc::new(Tls::new(Roots::Machine)) }
+    }
+
+    /// The same, with other certificates that hosts are checked against where TLS is ended.
+    #[must_use]
+    pub fn with_roots(self, roots: Roots) -> Self {
+        Self { roots: Arc::new(Tls::new(roots)), ..self }
     }
 
     /// Serves `listener`, a listening TCP socket, for `identity`. Must be called within a tokio runtime.
@@ -161,11 +174,24 @@ impl Proxy {
     /// # Errors
     /// [`ServeFailed`] when `listener` is no such socket.
     pub fn serve(&self, listener: OwnedFd, identity: Identity) -> Result<ProxyHandle, ServeFailed> {
+        self.serve_ended(listener, identity, None)
+    }
+
+    /// As [`Proxy::serve`], with TLS ended for some hosts. Their rules stay as long as the listener.
+    ///
+    /// # Errors
+    /// [`ServeFailed`] when `listener` is no such socket.
+    pub fn serve_ended(
+        &self,
+        listener: OwnedFd,
+        identity: Identity,
+        ended: Option<Ended>,
+    ) -> Result<ProxyHandle, ServeFailed> {
         let listener = std::net::TcpListener::from(listener);
         listener.set_nonblocking(true).map_err(ServeFailed::Listener)?;
         let listener = TcpListener::from_std(listener).map_err(ServeFailed::Listener)?;
         listener.local_addr().map_err(ServeFailed::Listener)?;
-        let instance = Arc::new(Instance::new(identity));
+        let instance = Arc::new(Instance::new(identity, ended));
         let task = tokio::spawn(accept(self.clone(), listener, Arc::clone(&instance)));
         Ok(ProxyHandle { instance, task })
     }

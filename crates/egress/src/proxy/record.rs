@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sigil_audit::{AuditLog, Entry};
-use sigil_types::{Code, EventId};
+use sigil_types::{Code, EventId, Name};
 
 use super::connection::Asked;
 use super::meter::Meter;
@@ -14,6 +14,7 @@ use crate::rules::Identity;
 
 const OPEN: Code = Code::new("egress.connection.open");
 const CLOSE: Code = Code::new("egress.connection.close");
+const SECRETS: Code = Code::new("egress.secrets.used");
 
 fn entry(identity: &Identity, kind: Code, data: serde_json::Value) -> Entry {
     let entry = Entry::new(kind, format!("plugin:{}", identity.plugin)).data(data);
@@ -31,6 +32,17 @@ pub(super) fn refusal(audit: &AuditLog, identity: &Identity, asked: Option<&Aske
     });
     let source = format!("egress:{}", identity.plugin);
     drop(audit.refusal(&source, entry(identity, refused.code(), data)));
+}
+
+/// Records that secrets of the vault are about to be sent, by their names; durable before the first one is.
+pub(super) async fn secrets_used(
+    audit: &AuditLog,
+    identity: &Identity,
+    asked: &Asked,
+    secrets: &[Name],
+) -> Result<(), Refused> {
+    let data = json!({ "instance": identity.instance, "target": asked.target.to_string(), "secrets": secrets });
+    audit.append(entry(identity, SECRETS, data)).await.map(drop).map_err(|_| Refused::Audit)
 }
 
 /// An opened connection: its opening entry is durable, and its closing entry is written however it ends.

@@ -327,6 +327,12 @@ fn length(value: &str) -> Result<u64, BadRequest> {
 }
 
 impl Plain {
+    /// Whether a credential's stand-in is in its head. It is never replaced outside of TLS.
+    pub(super) fn holds_sentinel(&self) -> bool {
+        use super::ended::sentinel::{stands_in, stands_in_encoded};
+        stands_in_encoded(&self.path) || self.fields.iter().any(|(_, value)| stands_in(value))
+    }
+
     /// The head to send to `target`: origin form, our own `Host` and framing, one request for the connection.
     #[must_use]
     pub fn head(&self, target: &HostPort) -> Vec<u8> {

@@ -59,8 +59,7 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
+    pub const ALL: [Self; 7] = [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
 
     /// As it is sent.
     #[must_use]
@@ -125,7 +124,9 @@ pub struct FieldName(Box<str>);
 
 /// Why a text is not the name of a field that a rule can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a field name here is lower case, has 1 to 64 of a-z, 0-9, `-` and `_`, and does not frame the message or name its host")]
+#[error(
+    "a field name here is lower case, has 1 to 64 of a-z, 0-9, `-` and `_`, and does not frame the message or name its host"
+)]
 pub struct ParseFieldName;
 
 /// Fields that say where a message goes or where it ends.
@@ -239,7 +240,9 @@ mod tests {
     fn what_is_guaranteed_follows_from_what_is_enforced() {
         let get = r#"[[{"methods":["GET","HEAD"],"paths":["/*"]}]]"#;
         assert!(ended("none", get).only_reads());
-        assert!(!ended("any", get).only_reads() && !ended("vault", get).only_reads() && !ended("none", "[]").only_reads());
+        assert!(
+            !ended("any", get).only_reads() && !ended("vault", get).only_reads() && !ended("none", "[]").only_reads()
+        );
         let post = r#"[[{"methods":["GET"],"paths":["/a"]},{"methods":["POST"],"paths":["/b"]}]]"#;
         assert!(!ended("none", post).only_reads());
         let both = r#"[[{"methods":["GET","POST"],"paths":["/*"]}],[{"methods":["GET"],"paths":["/*"]}]]"#;
