@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde_json::json;
 use sigil_audit::AuditLog;
 use sigil_egress::Proxy;
+use sigil_egress::ended::SecretSource;
 use sigil_policy::Ceilings;
 use sigil_proto::manifest::Manifest;
 use sigil_sandbox::client::LauncherClient;
 use sigil_sandbox::profile::Params;
-use sigil_types::{Clock, Code, Digest, InstanceId, PluginName, Secret, WorkspaceId};
+use sigil_types::{Clock, Code, Digest, InstanceId, Name, PluginName, Secret, WorkspaceId};
 
+use crate::ended::placeholders;
 use crate::instance::{Instance, Parts, Plugin, Shared, Status};
 use crate::process::StartFailed;
 use crate::record::{self, Record};
@@ -55,6 +57,9 @@ pub struct Start {
     pub config: serde_json::Value,
     /// The secrets that its configuration schema names.
     pub secrets: BTreeMap<String, Secret<String>>,
+    /// Secrets of its schema that it never holds: it gets a stand-in for the named secret of the vault, which the egress
+    /// proxy replaces in requests to the hosts that it is for.
+    pub credentials: BTreeMap<String, Name>,
     /// Less than what is granted, if that is wanted.
     pub params: Params,
     /// The digest of its tool definitions that the owner has agreed to. Without one, what it says at its first start counts
@@ -71,6 +76,7 @@ impl Start {
             workspace,
             config: json!({}),
             secrets: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             params: Params::default(),
             definitions: None,
         }
@@ -153,8 +159,18 @@ impl PluginHost {
     pub fn new(parts: HostParts) -> Self {
         let HostParts { launcher, proxy, audit, clock, ceilings, demo } = parts;
         let (call_time, result_bytes) = call_limits(&ceilings);
-        let parts = Mutex::new(Arc::new(Parts { launcher, proxy, clock, call_time, result_bytes }));
+        let parts = Mutex::new(Arc::new(Parts { launcher, proxy, clock, vault: None, call_time, result_bytes }));
         Self(Arc::new(Inner { parts, audit, demo, instances: Mutex::default() }))
+    }
+
+    /// The same host, with a vault from which credentials come. What runs already keeps what it was started with.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<dyn SecretSource>) -> Self {
+        {
+            let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            *parts = Arc::new(Parts { vault: Some(vault), ..(**parts).clone() });
+        }
+        self
     }
 
     fn parts(&self) -> Arc<Parts> {
@@ -166,17 +182,17 @@ impl PluginHost {
     /// # Errors
     /// [`StartRefused`]; then nothing of it runs.
     pub async fn start(&self, start: Start) -> Result<Instance, StartRefused> {
-        let Start { plugin: manifest, workspace, config, secrets, params, definitions } = start;
+        let Start { plugin: manifest, workspace, config, secrets, credentials, params, definitions } = start;
         let spec = manifest.state().spec();
         let name = spec.name.clone();
         if name.as_str() == ADVERSARY && !self.0.demo {
             return Err(StartRefused::DemoOnly);
         }
-        let mistakes = crate::settings::mistakes(&spec.config_schema, &config, &secrets);
+        let mistakes = crate::settings::mistakes(&spec.config_schema, &config, &placeholders(&secrets, &credentials));
         if !mistakes.is_empty() {
             return Err(StartRefused::Config { plugin: name, mistakes });
         }
-        let plugin = Plugin { manifest, params, config, secrets, pinned: definitions };
+        let plugin = Plugin { manifest, params, config, secrets, credentials, pinned: definitions };
         self.start_plugin(plugin, workspace).await
     }
 
@@ -189,7 +205,10 @@ impl PluginHost {
             instance: InstanceId::generate(self.parts().clock.now()),
             workspace,
         };
-        let instance = Instance::start(Shared::new(self.parts(), plugin, record)).await;
+        let instance = match Shared::new(self.parts(), plugin, record) {
+            Ok(shared) => Instance::start(shared).await,
+            Err(refused) => Err(refused.into()),
+        };
         let instance = instance.map_err(|source| StartRefused::Failed { plugin: name, source })?;
         slot.fill(instance.clone());
         Ok(instance)
@@ -251,8 +270,7 @@ impl PluginHost {
         let (call_time, result_bytes) = call_limits(ceilings);
         {
             let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            let Parts { launcher, proxy, clock, .. } = (**parts).clone();
-            *parts = Arc::new(Parts { launcher, proxy, clock, call_time, result_bytes });
+            *parts = Arc::new(Parts { call_time, result_bytes, ..(**parts).clone() });
         }
         let before = self.instances();
         self.shutdown().await;

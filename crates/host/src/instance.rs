@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sigil_egress::ended::SecretSource;
 use sigil_egress::{Proxy, ProxyStats};
 use sigil_policy::Ceilings;
 use sigil_proto::manifest::Manifest;
@@ -12,11 +13,12 @@ use sigil_sandbox::client::LauncherClient;
 use sigil_sandbox::profile::Params;
 use sigil_sandbox::report::LayerReport;
 use sigil_types::{
-    Clock, Digest, InstanceId, LaunchId, PluginName, Secret, Timestamp, ToolFacts, ToolName, WorkspaceId,
+    Clock, Digest, InstanceId, LaunchId, Name, PluginName, Secret, Timestamp, ToolFacts, ToolName, WorkspaceId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::definitions::{Definitions, DefinitionsRefused};
+use crate::ended::{Ending, EndingRefused};
 use crate::keeper::{Keeper, Order, Phase};
 use crate::logs::Logs;
 use crate::process::{self, Running, StartFailed};
@@ -29,6 +31,8 @@ pub(crate) struct Parts {
     pub(crate) launcher: LauncherClient,
     pub(crate) proxy: Proxy,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where credentials are whose stand-ins plugins get.
+    pub(crate) vault: Option<Arc<dyn SecretSource>>,
     /// Ceilings of the signed policy for one call.
     pub(crate) call_time: Duration,
     pub(crate) result_bytes: usize,
@@ -41,16 +45,18 @@ pub(crate) struct Plugin {
     pub(crate) params: Params,
     pub(crate) config: serde_json::Value,
     pub(crate) secrets: BTreeMap<String, Secret<String>>,
+    /// Properties that get a stand-in, and the vault's secrets that these stand for.
+    pub(crate) credentials: BTreeMap<String, Name>,
     pub(crate) pinned: Option<Digest>,
 }
 
 impl Plugin {
     /// The same under another policy, if that one endorses it.
     pub(crate) fn under(&self, ceilings: &Ceilings, policy: Digest) -> Result<Self, NotEndorsed> {
-        let Self { manifest, params, config, secrets, pinned } = self;
+        let Self { manifest, params, config, secrets, credentials, pinned } = self;
         let manifest = endorse_again(manifest, ceilings, policy)?;
         let (params, config, secrets) = (params.clone(), config.clone(), secrets.clone());
-        Ok(Self { manifest, params, config, secrets, pinned: *pinned })
+        Ok(Self { manifest, params, config, secrets, credentials: credentials.clone(), pinned: *pinned })
     }
 }
 
@@ -58,6 +64,8 @@ impl Plugin {
 pub(crate) struct Shared {
     pub(crate) parts: Arc<Parts>,
     pub(crate) plugin: Plugin,
+    /// What its TLS is ended with, if it is.
+    pub(crate) ending: Option<Ending>,
     pub(crate) record: Record,
     pub(crate) logs: Logs,
     state: watch::Sender<State>,
@@ -72,9 +80,12 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(parts: Arc<Parts>, plugin: Plugin, record: Record) -> Self {
+    /// # Errors
+    /// When what its TLS is to be ended with cannot be made.
+    pub(crate) fn new(parts: Arc<Parts>, plugin: Plugin, record: Record) -> Result<Self, EndingRefused> {
         let state = watch::Sender::new(State::Starting);
-        Self { parts, plugin, record, logs: Logs::default(), state, first: OnceLock::new() }
+        let ending = Ending::of(plugin.manifest.state(), &plugin.credentials, parts.vault.as_ref())?;
+        Ok(Self { parts, plugin, ending, record, logs: Logs::default(), state, first: OnceLock::new() })
     }
 
     /// Goes over to another state, which whoever waits for one sees.

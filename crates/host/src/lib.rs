@@ -8,6 +8,7 @@
 
 mod backoff;
 mod definitions;
+mod ended;
 mod follow;
 mod host;
 mod instance;
@@ -23,6 +24,7 @@ pub mod transport;
 mod trusted;
 
 pub use definitions::DefinitionsRefused;
+pub use ended::EndingRefused;
 pub use host::{HostParts, PluginHost, Start, StartRefused};
 pub use instance::{Instance, Status, StopReason};
 pub use logs::{LogLine, LogStream, Logs};

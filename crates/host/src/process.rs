@@ -14,6 +14,7 @@ use sigil_proto::manifest::Transport;
 use sigil_proto::v1::InitRequest;
 use sigil_sandbox::client::{ExitStatus, LaunchRefused, Launched, Rpc};
 use sigil_sandbox::launcher::wire::LaunchRequest;
+use sigil_sandbox::profile::Params;
 use sigil_sandbox::report::LayerReport;
 use sigil_types::{Code, Digest, LaunchId, Timestamp};
 use tokio::io::AsyncReadExt;
@@ -21,6 +22,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
 
 use crate::definitions::{Definitions, DefinitionsRefused, said};
+use crate::ended::{Ending, EndingRefused};
 use crate::follow;
 use crate::instance::Shared;
 use crate::logs::LogStream;
@@ -61,6 +63,9 @@ pub enum StartFailed {
     /// The egress proxy cannot serve it.
     #[error(transparent)]
     Egress(#[from] sigil_egress::ServeFailed),
+    /// What its TLS is to be ended with cannot be made.
+    #[error(transparent)]
+    Ending(#[from] EndingRefused),
     /// The sandbox is another one than before.
     #[error("the policy changed while the plugin ran; start it again to take its new rights")]
     FactsChanged,
@@ -81,6 +86,7 @@ impl StartFailed {
             Self::Identity => const { Code::new("host.plugin.identity.other") },
             Self::Definitions(error) => error.code(),
             Self::Egress(error) => error.code(),
+            Self::Ending(error) => error.code(),
             Self::FactsChanged => const { Code::new("host.plugin.facts.changed") },
             Self::Descriptor(_) => const { Code::new("host.plugin.descriptor.bad") },
         }
@@ -181,7 +187,7 @@ async fn launch(shared: &Arc<Shared>) -> Result<(Launched, pipe::Receiver), Star
         policy: trusted.policy(),
         manifest: trusted.text().to_owned(),
         tree: trusted.tree(),
-        params: shared.plugin.params.clone(),
+        params: Params { authority: shared.ending.as_ref().map(Ending::authority), ..shared.plugin.params.clone() },
     };
     let launcher = shared.parts.launcher.clone();
     let asked = tokio::task::spawn_blocking(move || launcher.launch(&request)).await;
@@ -209,8 +215,9 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
     let Launched { id, rpc, stdout, stderr, egress, egress_rules, receipt, report, facts, .. } = launched;
     let trusted = shared.plugin.manifest.state();
     let spec = trusted.spec();
-    let egress =
-        egress.map(|listener| shared.parts.proxy.serve(listener, identity(shared, egress_rules))).transpose()?;
+    let ended = shared.ending.as_ref().map(|ending| ending.for_hosts(egress_rules.ended.clone()));
+    let serve = |listener| shared.parts.proxy.serve_ended(listener, identity(shared, egress_rules), ended);
+    let egress = egress.map(serve).transpose()?;
     tokio::spawn(follow::pipe(Arc::clone(shared), receiver(stderr)?, LogStream::Stderr, None));
     let (said_first, first_line) = oneshot::channel();
     let app = match &spec.execution.transport {
@@ -239,7 +246,13 @@ async fn greet(shared: &Arc<Shared>, launched: Launched) -> Result<Running, Star
     let request = InitRequest {
         protocol: PROTOCOL,
         config_json: shared.plugin.config.to_string(),
-        secrets: shared.plugin.secrets.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect(),
+        secrets: shared
+            .plugin
+            .secrets
+            .iter()
+            .map(|(name, value)| (name.clone(), value.expose().clone()))
+            .chain(shared.ending.iter().flat_map(Ending::stand_ins))
+            .collect(),
         folders: trusted.folders(&shared.plugin.params),
     };
     let named = client.init(request, START).await.map_err(speech("Init"))?;

@@ -1,12 +1,13 @@
 //! [`Trusted`]: a manifest whose tree the signed policy endorses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sigil_policy::{Ceilings, FolderAccess, PluginGrant};
+use sigil_policy::{Ceilings, FolderAccess, PluginGrant, SecretConsumer, SecretGrant};
 use sigil_proto::manifest::{Access, Checked, FilesystemTarget, Manifest, Spec};
 use sigil_proto::v1;
-use sigil_sandbox::profile::Params;
-use sigil_types::{Code, Digest, PluginName, ToolFacts, ToolName};
+use sigil_sandbox::profile::{Params, ended_hosts};
+use sigil_types::{Code, Digest, HostPattern, Name, PluginName, ToolFacts, ToolName};
 
 use crate::store::Installed;
 
@@ -20,6 +21,8 @@ pub struct Trusted {
     tree: Digest,
     policy: Digest,
     grant: PluginGrant,
+    secrets: Vec<SecretGrant>,
+    ended: Vec<HostPattern>,
 }
 
 /// Why a plugin is not trusted.
@@ -59,7 +62,8 @@ impl NotEndorsed {
 pub fn endorse(installed: Installed, ceilings: &Ceilings, policy: Digest) -> Result<Manifest<Trusted>, NotEndorsed> {
     let Installed { manifest, text, tree, .. } = installed;
     let grant = grant(&manifest.spec().name, tree, ceilings)?;
-    Ok(manifest.advance(|checked| Trusted { checked, text: text.into(), tree, policy, grant }))
+    let (secrets, ended) = (secrets(&manifest.spec().name, ceilings), ended_hosts(manifest.spec(), ceilings));
+    Ok(manifest.advance(|checked| Trusted { checked, text: text.into(), tree, policy, grant, secrets, ended }))
 }
 
 /// The same plugin under another policy.
@@ -70,7 +74,14 @@ pub(crate) fn endorse_again(
 ) -> Result<Manifest<Trusted>, NotEndorsed> {
     let known = manifest.state();
     let grant = grant(&known.spec().name, known.tree, ceilings)?;
-    Ok(manifest.clone().advance(|known| Trusted { policy, grant, ..known }))
+    let (secrets, ended) = (secrets(&known.spec().name, ceilings), ended_hosts(known.spec(), ceilings));
+    Ok(manifest.clone().advance(|known| Trusted { policy, grant, secrets, ended, ..known }))
+}
+
+/// The secrets that signed policy gives to a plugin.
+fn secrets(name: &PluginName, ceilings: &Ceilings) -> Vec<SecretGrant> {
+    let consumer = SecretConsumer::Plugin(name.clone());
+    ceilings.secrets.iter().filter(|grant| grant.consumer == consumer).cloned().collect()
 }
 
 fn grant(name: &PluginName, tree: Digest, ceilings: &Ceilings) -> Result<PluginGrant, NotEndorsed> {
@@ -104,6 +115,16 @@ impl Trusted {
     #[must_use]
     pub const fn policy(&self) -> Digest {
         self.policy
+    }
+
+    /// The hosts whose TLS is ended for it.
+    pub(crate) fn ended(&self) -> &[HostPattern] {
+        &self.ended
+    }
+
+    /// The hosts that a secret of the vault may go to for it, if signed policy gives it that secret.
+    pub(crate) fn secret_hosts(&self, secret: &Name) -> Option<&BTreeSet<HostPattern>> {
+        self.secrets.iter().find(|grant| grant.name == *secret).map(|grant| &grant.hosts)
     }
 
     /// The facts of a tool: those that the launcher found in the enforced profile (signed exceptions for this very tree

@@ -162,7 +162,7 @@ fn a_launch_only_narrows() {
     let (spec, ceilings) = (files("write", "param: roots"), grant("roots", "/home/ann/notes", "write"));
     let launch = |name: &str, path: &str| {
         let folders = BTreeMap::from([(name.parse::<Name>().expect("a name"), vec![PathBuf::from(path)])]);
-        compile(&spec, &ceilings, &site(), &Params { folders })
+        compile(&spec, &ceilings, &site(), &Params { folders, ..Params::default() })
     };
     let narrowed = launch("roots", "/home/ann/notes/today").expect("inside");
     assert!(bind(&narrowed, "/home/ann/notes/today").is_some() && bind(&narrowed, "/home/ann/notes").is_none());

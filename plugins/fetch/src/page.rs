@@ -100,7 +100,7 @@ fn get_tls(context: &Context, proxy: Proxy, url: &Url, limits: Limits) -> Result
     get_over(stream, url.path(), url, limits).map_err(failed)
 }
 
-/// The TLS settings: Mozilla's certificate authorities, and those of the configuration. Made once.
+/// The TLS settings: Mozilla's certificate authorities, those of the configuration, and those of the sandbox. Made once.
 fn tls(context: &Context) -> Result<Arc<rustls::ClientConfig>, ToolFailed> {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
@@ -113,6 +113,13 @@ fn tls(context: &Context) -> Result<Arc<rustls::ClientConfig>, ToolFailed> {
             .map_err(|error| error.to_string())
             .and_then(|der| roots.add(der).map_err(|error| error.to_string()));
         added.map_err(|error| ToolFailed(format!("`extra_roots` in the configuration: {error}")))?;
+    }
+    // Where the sandbox says whom to trust beside, because TLS to some hosts is ended there.
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        let unread = |error: &dyn std::fmt::Display| ToolFailed(format!("the certificates in SSL_CERT_FILE: {error}"));
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unread(&error))? {
+            roots.add(certificate.map_err(|error| unread(&error))?).map_err(|error| unread(&error))?;
+        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sigil_types::{PluginName, WorkspaceId};
+use sigil_types::{Name, PluginName, WorkspaceId};
 
 use super::forms::NameForm;
 
@@ -34,4 +34,8 @@ pub struct PluginSettings {
     pub params: BTreeMap<String, String>,
     /// What the plugin is given when it starts, checked against its manifest's schema.
     pub config: BTreeMap<String, serde_json::Value>,
+    /// Secrets of its schema, and the secrets of the vault that they stand for. The plugin gets a stand-in for each, which
+    /// the egress proxy replaces in requests to the hosts that the secret is for.
+    #[schemars(with = "BTreeMap<String, NameForm>")]
+    pub credentials: BTreeMap<String, Name>,
 }

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod ended;
 mod files;
 mod go_plugin;
 mod harness;
@@ -24,7 +25,7 @@ fn main() -> std::process::ExitCode {
     if std::env::args().nth(1).as_deref() == Some(go_plugin::AS_PLUGIN) {
         return go_plugin::be_one();
     }
-    let own = [files::TESTS, network::TESTS, lifecycle::TESTS, hostile::TESTS];
+    let own = [ended::TESTS, files::TESTS, network::TESTS, lifecycle::TESTS, hostile::TESTS];
     let go = [go_plugin::TESTS, real_go_plugin::TESTS];
     harness::main(&[own.concat(), go.concat()].concat())
 }

@@ -145,7 +145,9 @@ fn prepare(
         private: private.cloned(),
         reached,
     };
-    let compiled = profile::compile(spec, policy.ceilings(), &site, &request.params)
+    // Read for the launches that may need it only.
+    let roots = request.params.authority.as_ref().and_then(|_| profile::system_roots());
+    let compiled = profile::compile_with(spec, policy.ceilings(), &site, &request.params, roots.as_deref())
         .map_err(|refused| refusal(refused.code(), refused))?;
     let prepared =
         Prepared::new(compiled.profile.clone(), vec![pin.clone()]).map_err(|error| refusal(error.code(), error))?;

@@ -9,16 +9,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sigil_policy::{Ceilings, HostRule, NetworkLimits};
 use sigil_proto::manifest::{Spec, Transport};
-use sigil_types::{Digest, Name, ToolFacts};
+use sigil_types::{Digest, EndedHost, Name, ToolFacts};
 
 use super::base::{BaseProfile, Feature};
+use super::ended::Authority;
 use super::explain::{Explanation, RuleKind, Source};
 use super::grants::{self, Granted};
 use super::never::{GUARDED, NeverGrant};
 use super::posture::floor;
 use super::refused::CompileRefused;
 use super::{
-    Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, facts, limits, reduced,
+    Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, ended, facts, limits,
+    reduced,
 };
 use crate::host::Reached;
 
@@ -54,6 +56,9 @@ pub struct Site {
 pub struct Params {
     /// For parameters of the manifest, the granted folders, or folders in them, that this launch gets. Absent: all.
     pub folders: BTreeMap<Name, Vec<PathBuf>>,
+    /// The certificate of the authority that the plugin is to trust, where its TLS is ended. Public, and not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Authority>,
 }
 
 /// A compiled profile, and what is known through it.
@@ -79,6 +84,9 @@ pub struct Egress {
     pub local: BTreeSet<SocketAddr>,
     /// How much of it.
     pub limits: NetworkLimits,
+    /// Those of them to which TLS is ended, and what requests there may be. No two cover the same host.
+    #[serde(default)]
+    pub ended: Vec<EndedHost>,
 }
 
 impl Egress {
@@ -96,6 +104,20 @@ impl Egress {
 /// granted, or when a launch wants more than is granted. What a manifest asks for and policy does not grant is no error:
 /// it is struck out, and the explanation says so.
 pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -> Result<Compiled, CompileRefused> {
+    compile_with(spec, ceilings, site, params, None)
+}
+
+/// As [`compile`], with the bundle of this machine's own authorities, for a plugin that needs it beside its own.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn compile_with(
+    spec: &Spec,
+    ceilings: &Ceilings,
+    site: &Site,
+    params: &Params,
+    roots: Option<&str>,
+) -> Result<Compiled, CompileRefused> {
     let plugin = &spec.name;
     let grant = ceilings.plugins.get(plugin).ok_or_else(|| CompileRefused::UnknownPlugin(plugin.clone()))?;
     if !grant.trees.contains(&site.tree_digest) {
@@ -152,6 +174,13 @@ pub fn compile(spec: &Spec, ceilings: &Ceilings, site: &Site, params: &Params) -
     limits::narrow(&mut profile, &ceilings.sandbox, &spec.execution.sandbox.limits, &mut explanation);
     if posture == Posture::Reduced {
         reduced::reduce(&mut profile, site.private.as_deref().ok_or(CompileRefused::NoScratch)?)?;
+    }
+    if !egress.ended.is_empty() {
+        let authority = params.authority.as_ref().ok_or_else(|| CompileRefused::NoAuthority(plugin.clone()))?;
+        if !ended::all(&egress) && roots.is_none() {
+            return Err(CompileRefused::NoRoots(plugin.clone()));
+        }
+        ended::trust(authority, roots, &mut profile.files, &mut profile.exec.env);
     }
 
     let enforced = facts::of(granted.iter().map(|granted| (granted.access, &granted.label)), &egress);

@@ -42,6 +42,10 @@ pub fn is_shared(pattern: &HostPattern) -> bool {
 ///
 /// - A host: results may hold anybody's words, a call changes the world, and the host's operator observes it; everyone does
 ///   where anybody can have an account.
+/// - Hosts whose TLS is ended, all of them, for requests that ask for an answer only and carry no credential: a call changes
+///   nothing. What it says in such a request is observed all the same.
+/// - A host whose TLS is ended where only a credential of the vault can pass, on paths and with parameters that are named:
+///   nobody but the account's own readers at that host observes it, whoever else has accounts there.
 /// - A folder: results may hold the words of its authors, for its readers only.
 /// - A folder to write: a call changes files, and the folder's readers observe it.
 #[must_use]
@@ -57,14 +61,24 @@ pub(super) fn of<'a>(grants: impl IntoIterator<Item = (Access, &'a Label)>, egre
     }
     if !egress.is_empty() {
         facts.sources = facts.sources.union(&Authors::world());
-        facts.effect = Effect::External;
+        if !only_reads(egress) {
+            facts.effect = Effect::External;
+        }
         facts.audience = facts.audience.union(&audience(egress));
     }
     facts
 }
 
+/// Whether nothing can be sent but requests that ask for an answer, without credentials. An address of this machine or of its
+/// network may listen to anything.
+fn only_reads(egress: &Egress) -> bool {
+    let reads = |host: &HostPattern| egress.ended.iter().any(|ended| ended.only_reads() && ended.host.contains(host));
+    egress.local.is_empty() && egress.hosts.iter().all(|rule| reads(&rule.host))
+}
+
 fn audience(egress: &Egress) -> Readers {
-    if egress.hosts.iter().any(|rule| is_shared(&rule.host)) {
+    let own = |host: &HostPattern| egress.ended.iter().any(|ended| ended.only_vault() && ended.host.contains(host));
+    if egress.hosts.iter().any(|rule| is_shared(&rule.host) && !own(&rule.host)) {
         return Readers::Everyone;
     }
     let named = egress.hosts.iter().map(|rule| rule.host.clone());
@@ -98,6 +112,57 @@ mod tests {
         }
         for pattern in ["api.example.com", "*.example.org", "192.0.2.1", "notgithub.com"] {
             assert!(!shared(pattern), "{pattern}");
+        }
+    }
+
+    fn egress(hosts: &[&str], ended: &[(&str, &str, &str)]) -> Egress {
+        let rule =
+            |host: &&str| serde_json::from_str(&format!(r#"{{"host":"{host}","ports":[443]}}"#)).expect("a rule");
+        let end = |(host, credentials, requests): &(&str, &str, &str)| {
+            let text = format!(r#"{{"host":"{host}","credentials":"{credentials}","requests":[[{requests}]]}}"#);
+            serde_json::from_str(&text).expect(&text)
+        };
+        let (hosts, ended) = (hosts.iter().map(rule).collect(), ended.iter().map(end).collect());
+        Egress { hosts, ended, ..Egress::default() }
+    }
+
+    const GET: &str = r#"{"methods":["GET","HEAD"],"paths":["/*"]}"#;
+    const POST: &str = r#"{"methods":["POST"],"paths":["/v1/items"],"query":[]}"#;
+
+    #[test]
+    fn only_what_is_enforced_for_every_host_makes_a_call_without_effect() {
+        let effect = |egress: &Egress| of([], egress).effect;
+        let reading = egress(&["a.example.com", "b.example.com"], &[("*.example.com", "none", GET)]);
+        assert_eq!(effect(&reading), Effect::None);
+        let facts = of([], &reading);
+        assert_eq!(facts.sources, Authors::world(), "what it reads may still be anybody's words");
+        assert_ne!(facts.audience, Readers::NOBODY, "and what it asks for is seen");
+        for external in [
+            egress(&["a.example.com"], &[]),
+            egress(&["a.example.com"], &[("a.example.com", "any", GET)]),
+            egress(&["a.example.com"], &[("a.example.com", "vault", GET)]),
+            egress(&["a.example.com"], &[("a.example.com", "none", POST)]),
+            egress(&["*.example.com"], &[("a.example.com", "none", GET)]),
+            egress(&["a.example.com", "c.example.org"], &[("a.example.com", "none", GET)]),
+            Egress { local: ["127.0.0.1:80".parse().expect("an address")].into(), ..reading },
+        ] {
+            assert_eq!(effect(&external), Effect::External, "{external:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_host_is_everyone_unless_only_the_vaults_credential_passes() {
+        let audience = |ended: &[(&str, &str, &str)]| of([], &egress(&["api.github.com"], ended)).audience;
+        let own = audience(&[("api.github.com", "vault", POST)]);
+        assert!(matches!(&own, Readers::Only(readers) if readers.len() == 1), "{own:?}");
+        for everyone in [
+            audience(&[]),
+            audience(&[("api.github.com", "any", POST)]),
+            audience(&[("api.github.com", "none", POST)]),
+            audience(&[("api.github.com", "vault", GET)]),
+            of([], &egress(&["*.github.com"], &[("api.github.com", "vault", POST)])).audience,
+        ] {
+            assert_eq!(everyone, Readers::Everyone);
         }
     }
 

@@ -206,6 +206,7 @@ pub(super) fn hosts(spec: &Spec, grant: &PluginGrant, ceilings: &Ceilings, expla
             }
         }
     }
+    super::ended::hosts(spec, grant, &mut egress, explanation);
     egress
 }
 

@@ -5,6 +5,7 @@
 
 pub mod base;
 mod compile;
+mod ended;
 mod explain;
 mod extends;
 mod facts;
@@ -24,7 +25,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sigil_types::Digest;
 
-pub use compile::{CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, reduce};
+pub use compile::{
+    CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, compile_with, reduce,
+};
+pub use ended::{Authority, ParseAuthority, ended_hosts, system_roots};
 pub use explain::{EffectiveRule, Explanation, RuleKind, Source, StruckOut};
 pub use facts::is_shared;
 pub use never::{Never, NeverGrant, Relation};

@@ -105,6 +105,17 @@ pub enum CompileRefused {
     /// No folder for what would lie in memory.
     #[error("in posture reduced a program needs a folder of its own for its temporary files, and this launch has none")]
     NoScratch,
+    /// TLS is to be ended, and nobody said with whose certificates.
+    #[error(
+        "TLS is to be ended for plugin {0}, and this launch has no certificate authority for it to trust; restart Sigil"
+    )]
+    NoAuthority(PluginName),
+    /// The plugin needs this machine's own authorities beside, and there is no bundle of them.
+    #[error(
+        "plugin {0} reaches hosts whose TLS is ended and others, and this machine has no readable bundle of certificate \
+         authorities; install the package ca-certificates"
+    )]
+    NoRoots(PluginName),
     /// An identity of root.
     #[error("a program in the sandbox is never root, inside or outside; give it an unprivileged user and group id")]
     Root,
@@ -131,6 +142,8 @@ impl CompileRefused {
             Self::ReducedEgress => Code::new("sandbox.posture.egress.refused"),
             Self::ReducedTransport(_) => Code::new("sandbox.posture.transport.refused"),
             Self::NoScratch => Code::new("sandbox.posture.scratch.missing"),
+            Self::NoAuthority(_) => Code::new("sandbox.profile.authority.missing"),
+            Self::NoRoots(_) => Code::new("sandbox.profile.roots.missing"),
             Self::Root => Code::new("sandbox.profile.identity.root"),
             Self::Nul(_) => Code::new("sandbox.profile.text.nul"),
         }

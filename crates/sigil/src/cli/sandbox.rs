@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use sigil_egress::ended::InstanceCa;
 use sigil_host::Search;
 use sigil_policy::{Bundle, TrustStore, Unverified};
 use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
 use sigil_sandbox::host::Reached;
-use sigil_sandbox::profile::{Compiled, NeverGrant, Params, Site, compile};
+use sigil_sandbox::profile::{Authority, Compiled, NeverGrant, Params, Site, compile_with, ended_hosts, system_roots};
 use sigil_types::{Code, PluginName};
 
 use super::args::SandboxCommand;
@@ -75,7 +76,15 @@ fn compiled(context: &Context, plugin: &str) -> Result<Found, Complaint> {
         // What it would get where everything can be had; `sigil doctor` says what this host gives.
         reached: Reached::Strict,
     };
-    let compiled = compile(manifest.spec(), bundle.ceilings(), &site, &Params::default())?;
+    // Shown as it would be launched, with an authority that is made for the occasion.
+    let ended = ended_hosts(manifest.spec(), bundle.ceilings());
+    let mut params = Params::default();
+    if !ended.is_empty() {
+        let made = InstanceCa::new(ended).map_err(|error| Complaint::new(error.code(), error.to_string()))?;
+        params.authority = Authority::from_der(made.certificate()).ok();
+    }
+    let roots = system_roots();
+    let compiled = compile_with(manifest.spec(), bundle.ceilings(), &site, &params, roots.as_deref())?;
     Ok(Found { name: manifest.spec().name.clone(), tree: site.tree_digest, policy: bundle.version(), compiled })
 }
 

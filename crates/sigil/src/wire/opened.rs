@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use sigil_config::{ProviderSettings, Resolved};
+use sigil_egress::ended::SecretSource;
 use sigil_policy::TrustStore;
 use sigil_provider::BaseUrl;
 use sigil_sandbox::client::LauncherClient;
@@ -32,6 +34,8 @@ pub(crate) struct Opened {
     pub(super) envelope: Vec<u8>,
     /// Where each model provider is, and its key; or why that cannot be had.
     pub(super) endpoints: BTreeMap<ProviderName, anyhow::Result<ProviderEndpoint>>,
+    /// The vault for plugins that have credentials in it, or why it cannot be opened; nothing when none has.
+    pub(super) credentials: Option<anyhow::Result<Arc<dyn SecretSource>>>,
     pub(super) confined: Confined,
 }
 
@@ -64,6 +68,9 @@ pub(crate) fn open(resolved: Resolved, launcher: Launcher, more: &[&Path]) -> an
     let envelope = read(&folders.policy)?;
     let endpoint = |settings: &ProviderSettings| Some((settings.name.clone(), endpoint(&resolved, settings)?));
     let endpoints = resolved.settings.providers.iter().filter_map(endpoint).collect();
+    let plugins = &resolved.settings.plugins;
+    let wants = |name| plugins.settings.get(name).is_some_and(|own| !own.credentials.is_empty());
+    let credentials = plugins.enabled.iter().any(wants).then(|| secrets::credentials(folders));
     private_folder(&folders.data.join("workspaces"))?;
     let listeners = Listeners::bind(resolved.settings.gateway.listen, Some(&folders.socket))?;
 
@@ -74,7 +81,7 @@ pub(crate) fn open(resolved: Resolved, launcher: Launcher, more: &[&Path]) -> an
     let certificates = CERTIFICATES.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
     kept.extend(certificates.filter(|path| path.exists()).map(|path| keep(&path, Keep::Read)));
     let confined = confine_gateway(&kept)?;
-    Ok(Opened { resolved, launcher, listeners, trust, envelope, endpoints, confined })
+    Ok(Opened { resolved, launcher, listeners, trust, envelope, endpoints, credentials, confined })
 }
 
 /// Where a provider is; nothing for one that is no server.

@@ -1,13 +1,16 @@
 //! Secrets on their way from where they lie to the one place of use.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sigil_config::Folders;
+use sigil_egress::BoxFuture;
+use sigil_egress::ended::{SecretSource, VaultUnavailable};
 use sigil_provider::BaseUrl;
-use sigil_types::{ProviderName, Secret};
-use sigil_vault::{Asker, Consumer, SecretRef, Unlock, Vault};
+use sigil_types::{Host, Name, PluginName, ProviderName, Secret, WorkspaceId};
+use sigil_vault::{Asker, Consumer, SecretRef, Unlock, UseRefused, Vault};
 
 /// The file with the vault's key: beside the configuration, away from the data that it opens.
 pub(crate) fn vault_key_file(folders: &Folders) -> PathBuf {
@@ -34,6 +37,42 @@ pub(super) fn provider_key(
     let consumer = Consumer::Provider(provider.clone());
     let asker = Asker { consumer: &consumer, workspace: None };
     reference.resolve(vault.as_ref(), asker, &base_url.endpoint().at.host).context("api_key")
+}
+
+/// The vault, as plugins' credentials come from it.
+#[derive(Debug)]
+struct Credentials(Arc<Vault>);
+
+/// The vault for plugins that have credentials in it.
+pub(super) fn credentials(folders: &Folders) -> anyhow::Result<Arc<dyn SecretSource>> {
+    Ok(Arc::new(Credentials(Arc::new(open_vault(folders)?))))
+}
+
+impl SecretSource for Credentials {
+    fn secret<'a>(
+        &'a self,
+        name: &'a Name,
+        plugin: &'a PluginName,
+        workspace: Option<&'a WorkspaceId>,
+        host: &'a Host,
+    ) -> BoxFuture<'a, Result<Option<Secret<String>>, VaultUnavailable>> {
+        let vault = Arc::clone(&self.0);
+        let (name, consumer) = (name.clone(), Consumer::Plugin(plugin.clone()));
+        let (workspace, host) = (workspace.cloned(), host.clone());
+        Box::pin(async move {
+            let asked = tokio::task::spawn_blocking(move || {
+                vault.use_for(&name, Asker { consumer: &consumer, workspace: workspace.as_ref() }, &host)
+            });
+            match asked.await.map_err(|_| VaultUnavailable)? {
+                Ok(secret) => Ok(Some(secret)),
+                Err(UseRefused::Vault(error)) => {
+                    tracing::error!(%error, "wire.credentials");
+                    Err(VaultUnavailable)
+                }
+                Err(_) => Ok(None),
+            }
+        })
+    }
 }
 
 /// The key under which the audit log refers to texts. Made at the first start.

@@ -84,7 +84,7 @@ struct SignedPolicy {
 
 /// Puts everything together and serves.
 pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running> {
-    let Opened { resolved, launcher, listeners, trust, envelope, mut endpoints, confined } = opened;
+    let Opened { resolved, launcher, listeners, trust, envelope, mut endpoints, credentials, confined } = opened;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let folders = resolved.folders.clone();
     let client = launcher.client();
@@ -126,6 +126,14 @@ pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running>
     });
 
     let mut missing = Vec::new();
+    let host = match credentials {
+        None => host,
+        Some(Ok(vault)) => host.with_vault(vault),
+        Some(Err(error)) => {
+            missing.push(Missing { what: "credentials of plugins".to_owned(), why: format!("{error:#}") });
+            host
+        }
+    };
     let health = Arc::new(Health::new(Arc::clone(&clock)));
     let routes = provider_routes(&resolved, &mut endpoints, (&gate, &http, demo), &mut missing);
     let (hub, approvals) = (Hub::default(), Approvals::default());
@@ -357,7 +365,8 @@ async fn start_plugins(
                 Err(refused) => Err(anyhow::Error::new(refused)),
                 Ok(trusted) => {
                     let config = serde_json::Value::Object(own.config.clone().into_iter().collect());
-                    let start = Start { config, ..Start::new(trusted, room.id.clone()) };
+                    let credentials = own.credentials.clone();
+                    let start = Start { config, credentials, ..Start::new(trusted, room.id.clone()) };
                     host.start(start).await.map_err(anyhow::Error::new)
                 }
             };

@@ -160,8 +160,15 @@ impl Forward<'_> {
             return Err(NotForwarded::Body);
         }
         let mut fields = rules::fields(self.rule, request.headers())?;
-        fields.insert(HOST, host.clone());
+        fields.insert(HOST, self.host()?);
         Ok((method, fields))
+    }
+
+    /// The tunnel's host as a `Host` field, in its one form.
+    fn host(&self) -> Result<HeaderValue, NotForwarded> {
+        let HostPort { host, port } = self.target;
+        let text = if *port == 443 { host.to_string() } else { self.target.to_string() };
+        HeaderValue::try_from(text).map_err(|_| NotForwarded::Authority)
     }
 
     /// Whether a `Host` is the tunnel's.

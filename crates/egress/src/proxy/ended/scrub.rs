@@ -12,9 +12,18 @@ use zeroize::Zeroizing;
 const MASK: u8 = b'*';
 
 /// The forms of some secrets, in which they are looked for without regard to case.
-#[derive(Default)]
 pub struct Patterns {
     forms: Vec<Zeroizing<Vec<u8>>>,
+    /// The bytes with which a form, or the escape of a byte, can begin.
+    starts: [bool; 256],
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        let mut patterns = Self { forms: Vec::new(), starts: [false; 256] };
+        patterns.begin(*b"%\\&+");
+        patterns
+    }
 }
 
 impl std::fmt::Debug for Patterns {
@@ -32,7 +41,9 @@ impl Patterns {
             forms.push(within_base64(secret, before, true));
         }
         for form in forms {
-            if !form.is_empty() && !self.forms.contains(&form) {
+            let Some(&first) = form.first() else { continue };
+            self.begin([first.to_ascii_lowercase(), first.to_ascii_uppercase()]);
+            if !self.forms.contains(&form) {
                 self.forms.push(form);
             }
         }
@@ -64,10 +75,16 @@ impl Patterns {
         found
     }
 
-    /// Whether a form, or the escape of a byte, can begin with `byte`.
     fn may_begin(&self, byte: u8) -> bool {
-        matches!(byte, b'%' | b'\\' | b'&' | b'+')
-            || self.forms.iter().any(|form| form.first().is_some_and(|first| first.eq_ignore_ascii_case(&byte)))
+        self.starts.get(usize::from(byte)).is_none_or(|start| *start)
+    }
+
+    fn begin(&mut self, bytes: impl IntoIterator<Item = u8>) {
+        for byte in bytes {
+            if let Some(start) = self.starts.get_mut(usize::from(byte)) {
+                *start = true;
+            }
+        }
     }
 }
 
@@ -97,6 +114,12 @@ fn within_base64(secret: &[u8], before: usize, url: bool) -> Zeroizing<Vec<u8>> 
 
 /// Matches `form` at the start of `text`, each byte of it as it is or escaped.
 fn stands(form: &[u8], text: &[u8]) -> Found {
+    // Most places end here, and cost no memory.
+    if let Some(&first) = form.first()
+        && let (Unit::No, Unit::No) = (literal(first, text), escaped(first, text))
+    {
+        return Found { length: 0, more: false };
+    }
     // Where the matches of what was read so far end. More than one only where a byte of the form begins an escape itself.
     let mut ends = vec![0_usize];
     let mut more = false;
