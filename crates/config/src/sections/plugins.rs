@@ -15,6 +15,9 @@ use super::forms::NameForm;
 pub struct PluginsSettings {
     /// Folders in which plugins are looked up, before the installed ones.
     pub dirs: Vec<PathBuf>,
+    /// The control group of version 2 below which each plugin gets one of its own, such as
+    /// `/sys/fs/cgroup/system.slice/sigil.service`. Without it: the one that Sigil runs in.
+    pub cgroup: Option<PathBuf>,
     /// Plugins that are started. A plugin that is not named here does not run.
     #[schemars(with = "Vec<NameForm>")]
     pub enabled: BTreeSet<PluginName>,

@@ -3,6 +3,7 @@
 //! Looking is not a limit: between two looks a program can take more. What it can take then is bounded by the limits of its
 //! single processes and files; `docs/security/postures.md` has the numbers.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
@@ -27,6 +28,18 @@ pub enum Excess {
     Disk,
     /// Its temporary folder held more, or more files.
     Scratch,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes and threads",
+            Self::WallClock => "time",
+            Self::Disk => "room in its folders",
+            Self::Scratch => "room in its temporary folder",
+        })
+    }
 }
 
 /// How often memory, processes and folders are looked at.

@@ -19,7 +19,7 @@ pub use audit::{AuditEvent, AuditQuery};
 pub use event::Envelope;
 pub(crate) use event::TurnEventData;
 pub use list::{ApprovalList, AuditEventList, MessageList, PluginList, SessionList};
-pub use plugin::{Plugin, PluginDetail, PluginState, PluginTool};
+pub use plugin::{Plugin, PluginDetail, PluginState, PluginTool, PluginUse};
 pub use policy::{Layer, Policy, Sandbox, Signer};
 pub use scan::{ScanFinding, ScanReport, ScanRequest};
 pub use session::{Message, NewSession, Session};

@@ -34,6 +34,22 @@ pub struct Plugin {
     pub state: PluginState,
     /// Why, where it does not run.
     pub detail: Option<String>,
+    /// What it uses, where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<PluginUse>,
+}
+
+/// What a running plugin uses, all its processes together; nothing where this machine cannot tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginUse {
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Processor time since its start, in microseconds.
+    pub cpu_micros: Option<u64>,
+    /// Hundredths of percent of the last ten seconds in which it waited for memory.
+    pub memory_pressure: Option<u32>,
 }
 
 /// A tool of a plugin.

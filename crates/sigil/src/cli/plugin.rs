@@ -34,11 +34,20 @@ fn list(context: &Context) -> Outcome {
     }
     let row = |plugin: &api::Plugin| {
         let detail = plugin.detail.as_deref().map(safe::line).unwrap_or_default();
-        vec![plugin.name.to_string(), safe::line(&plugin.version), safe::line(&plugin.kind), word(plugin.state), detail]
+        let uses = plugin.uses.as_ref().map(uses).unwrap_or_default();
+        let (version, kind) = (safe::line(&plugin.version), safe::line(&plugin.kind));
+        vec![plugin.name.to_string(), version, kind, word(plugin.state), uses, detail]
     };
     let rows: Vec<Vec<String>> = list.items.iter().map(row).collect();
-    context.output.table(&["PLUGIN", "VERSION", "KIND", "STATE", ""], &rows);
+    context.output.table(&["PLUGIN", "VERSION", "KIND", "STATE", "USES", ""], &rows);
     Ok(Exit::Ok)
+}
+
+/// `12 MiB, 3 threads`.
+fn uses(uses: &api::PluginUse) -> String {
+    let memory = uses.memory_bytes.map(|bytes| format!("{} MiB", bytes.div_ceil(1 << 20)));
+    let tasks = uses.processes.map(|tasks| format!("{tasks} threads"));
+    memory.into_iter().chain(tasks).collect::<Vec<_>>().join(", ")
 }
 
 fn show(context: &Context, name: &sigil_types::PluginName) -> Outcome {
@@ -53,6 +62,7 @@ fn show(context: &Context, name: &sigil_types::PluginName) -> Outcome {
     let (version, kind, state) = (safe::line(&plugin.version), safe::line(&plugin.kind), word(plugin.state));
     output.line(format!("{} {version} · {kind} · {state}", output.paint(Paint::Bold, plugin.name.as_str())));
     plugin.detail.iter().for_each(|detail| output.line(format!("  {}", safe::line(detail))));
+    plugin.uses.iter().for_each(|one| output.line(format!("  uses {}", uses(one))));
     found.tree.iter().for_each(|tree| output.line(format!("  tree {tree}")));
     for tool in &found.tools {
         output.line(format!("  {}  {}", output.paint(Paint::Cyan, tool.name.as_str()), safe::line(&tool.description)));

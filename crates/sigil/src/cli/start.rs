@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context, args: &StartArgs) -> Outcome {
         tracing::warn!(code = %note.code, "{}", note.text);
     }
     // No thread may exist before this line: the launcher is forked from a process of one.
-    let launcher = wire::launcher::fork_launcher(&resolved.folders)?;
+    let launcher = wire::launcher::fork_launcher(&resolved)?;
     let opened = wire::opened::open(resolved, launcher, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Complaint::new(Code::new("cli.runtime.start.failed"), format!("cannot start the runtime: {error}"))

@@ -30,7 +30,7 @@ pub(crate) fn run(json: bool) -> anyhow::Result<bool> {
 }
 
 fn play(stage: &Stage, json: bool, begun: Instant) -> anyhow::Result<bool> {
-    let launcher = wire::launcher::fork_launcher(&stage.resolved.folders)?;
+    let launcher = wire::launcher::fork_launcher(&stage.resolved)?;
     let opened = wire::opened::open(stage.resolved.clone(), launcher, &[stage.root()])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

@@ -64,7 +64,7 @@ pub(super) async fn play(stage: &Stage, opened: Opened, show: &mut Show, begun: 
 }
 
 fn posture(gateway: &Gateway) -> (String, String) {
-    let posture = gateway.bundle.ceilings().posture.to_string();
+    let posture = gateway.sandbox.posture.to_string();
     let layers = gateway.host.list().iter().find_map(|status| {
         let instance = gateway.host.instance(&status.plugin, &status.workspace)?;
         let report = instance.report()?;

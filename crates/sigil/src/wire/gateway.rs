@@ -12,6 +12,8 @@ use sigil_policy::{Bundle, Verified};
 use sigil_provider::Health;
 use sigil_sandbox::client::LauncherClient;
 use sigil_sandbox::confine::Confined;
+use sigil_sandbox::host::Host;
+use sigil_sandbox::launcher::wire;
 use sigil_server::api;
 use sigil_types::{ChannelRef, Clock, PluginName, SystemClock, Timestamp, WorkspaceId};
 
@@ -37,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) approvals: Approvals,
     pub(crate) host: PluginHost,
     pub(crate) launcher: LauncherClient,
+    /// What this machine gives of the sandbox.
+    pub(crate) sandbox: Host,
     /// What this process itself is held in.
     pub(crate) confined: Confined,
     pub(crate) health: Arc<Health>,
@@ -97,7 +101,7 @@ impl Gateway {
             uptime_ms: now.millis_since(self.started),
             ready: self.is_ready(),
             health: worst(&components),
-            posture: self.bundle.ceilings().posture.as_str().to_owned(),
+            posture: self.sandbox.posture.to_string(),
             policy_version: Some(self.bundle.version()),
             turns_running: self.rooms.values().map(|room| room.agent.busy() as u64).sum(),
             approvals_pending: self.approvals.waiting().len() as u64,
@@ -160,16 +164,16 @@ impl Gateway {
 
     /// Posture and layers, as the launches of this process report them.
     pub(super) async fn sandbox_view(&self) -> api::Sandbox {
-        let posture = self.bundle.ceilings().posture.as_str().to_owned();
-        let launcher = self.launcher.clone();
-        let running = tokio::task::spawn_blocking(move || launcher.status()).await;
-        let detail = match running {
-            Ok(Ok(status)) => serde_json::to_value(status).ok(),
-            _ => None,
-        };
+        let posture = self.sandbox.posture.to_string();
+        let detail = self.launcher_status().await.and_then(|status| serde_json::to_value(status).ok());
         let layers =
             self.host.list().iter().flat_map(|status| self.layers_of(&status.plugin, &status.workspace)).collect();
         api::Sandbox { posture, layers, battery: detail }
+    }
+
+    async fn launcher_status(&self) -> Option<wire::Status> {
+        let launcher = self.launcher.clone();
+        tokio::task::spawn_blocking(move || launcher.status()).await.ok()?.ok()
     }
 
     fn layers_of(&self, plugin: &PluginName, workspace: &WorkspaceId) -> Vec<api::Layer> {
@@ -188,7 +192,9 @@ impl Gateway {
     }
 
     pub(super) async fn plugin_list(&self) -> Vec<api::Plugin> {
-        let mut plugins: Vec<api::Plugin> = self.host.list().iter().map(plugin_view).collect();
+        let status = self.launcher_status().await;
+        let mut plugins: Vec<api::Plugin> =
+            self.host.list().iter().map(|plugin| plugin_view(plugin, status.as_ref())).collect();
         for part in &self.missing {
             if let Some(name) = part.what.strip_prefix("plugin ").and_then(|name| name.parse().ok()) {
                 plugins.push(api::Plugin {
@@ -197,6 +203,7 @@ impl Gateway {
                     kind: "tool".to_owned(),
                     state: api::PluginState::Failed,
                     detail: Some(part.why.clone()),
+                    uses: None,
                 });
             }
         }
@@ -220,12 +227,15 @@ impl Gateway {
             tree: Some(status.tree),
             layers: self.layers_of(name, &status.workspace),
             explanation: None,
-            plugin: plugin_view(&status),
+            plugin: plugin_view(&status, self.launcher_status().await.as_ref()),
         })
     }
 }
 
-fn plugin_view(status: &sigil_host::Status) -> api::Plugin {
+fn plugin_view(status: &sigil_host::Status, launcher: Option<&wire::Status>) -> api::Plugin {
+    let mine = launcher.and_then(|launcher| launcher.usage.iter().find(|one| one.plugin == status.plugin));
+    let ended = launcher.and_then(|launcher| launcher.ended.iter().rev().find(|one| one.plugin == status.plugin));
+    let ended = ended.map(|ended| format!("was ended: too much of {}", ended.excess));
     api::Plugin {
         name: status.plugin.clone(),
         version: status.version.clone(),
@@ -237,6 +247,12 @@ fn plugin_view(status: &sigil_host::Status) -> api::Plugin {
             "stopped" => api::PluginState::Stopped,
             _ => api::PluginState::Failed,
         },
-        detail: status.stopped.as_ref().map(|reason| format!("{reason:?}")),
+        detail: status.stopped.as_ref().map(|reason| format!("{reason:?}")).or(ended),
+        uses: mine.map(|one| api::PluginUse {
+            memory_bytes: one.usage.memory_bytes,
+            processes: one.usage.processes,
+            cpu_micros: one.usage.cpu_micros,
+            memory_pressure: one.usage.memory_pressure,
+        }),
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use sigil_config::Folders;
+use sigil_config::Resolved;
 use sigil_sandbox::launcher::{self, Launcher, LauncherConfig};
 
 /// Programs that may run in the sandbox at once.
@@ -12,7 +12,8 @@ const MAX_RUNNING: usize = 64;
 
 /// Makes the folders of this Sigil and forks the launcher. To be called from `main`, before any thread exists and before
 /// anything from outside is read.
-pub(crate) fn fork_launcher(folders: &Folders) -> anyhow::Result<Launcher> {
+pub(crate) fn fork_launcher(resolved: &Resolved) -> anyhow::Result<Launcher> {
+    let folders = &resolved.folders;
     for folder in [&folders.data, &folders.vault(), &folders.launcher, &folders.plugins(), &folders.launches()] {
         private_folder(folder)?;
     }
@@ -23,7 +24,7 @@ pub(crate) fn fork_launcher(folders: &Folders) -> anyhow::Result<Launcher> {
         own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
         homes: homes(),
         origin: format!("sigil/{}", host_name()),
-        cgroup: None,
+        cgroup: resolved.settings.plugins.cgroup.clone(),
         max_running: MAX_RUNNING,
     };
     Ok(launcher::fork(config)?)

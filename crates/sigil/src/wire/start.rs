@@ -144,6 +144,7 @@ pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running>
     let rooms = open_rooms(&resolved, &parts, &routes, (&channel, &door))?;
     start_plugins(&resolved, &signed, &host, &gate, &rooms, &mut missing).await;
 
+    let sandbox = client.status()?.host;
     let gateway = Arc::new(Gateway {
         started: clock.now(),
         bundle: signed.bundle,
@@ -153,6 +154,7 @@ pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running>
         approvals,
         host,
         launcher: client,
+        sandbox,
         confined,
         health,
         channel,
