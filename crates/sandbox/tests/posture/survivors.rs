@@ -31,11 +31,12 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Children that ignore every signal, are stopped, left their session by a double fork, or make others without end. Each holds
-/// the program's standard error, by which it is seen whether any lives.
-const BROOD: &str = "(trap '' HUP INT TERM QUIT USR1; while :; do sleep 1000; done) & \
-    (sleep 1000 & kill -STOP $!) & \
-    (setsid sh -c '(setsid sleep 1000 &) & sleep 1000' &) & \
-    (while :; do (sleep 1000 &); sleep 0.01; done) & \
+/// the program's standard error, by which it is seen whether any lives. It is ready when all of them are where they want to be.
+const BROOD: &str = "(trap '' HUP INT TERM QUIT USR1; : > $TMPDIR/a; while :; do sleep 1000; done) & \
+    (sleep 1000 & kill -STOP $!; : > $TMPDIR/b) & \
+    (setsid sh -c '(setsid sh -c \": > $TMPDIR/c; exec sleep 1000\" &) & : > $TMPDIR/d; sleep 1000' &) & \
+    (trap '' HUP; : > $TMPDIR/e; while :; do (sleep 1000 &); sleep 0.01; done) & \
+    until [ -e $TMPDIR/a -a -e $TMPDIR/b -a -e $TMPDIR/c -a -e $TMPDIR/d -a -e $TMPDIR/e ]; do sleep 0.01; done; \
     echo ready; ";
 
 fn start(lack: Lack, script: &str) -> (World, Launched, BufReader<std::fs::File>) {
