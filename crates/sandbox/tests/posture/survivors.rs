@@ -35,8 +35,8 @@ pub(crate) const TESTS: &[Test] = &[
 const BROOD: &str = "(trap '' HUP INT TERM QUIT USR1; : > $TMPDIR/a; while :; do sleep 1000; done) & \
     (sleep 1000 & kill -STOP $!; : > $TMPDIR/b) & \
     (setsid sh -c '(setsid sh -c \": > $TMPDIR/c; exec sleep 1000\" &) & : > $TMPDIR/d; sleep 1000' &) & \
-    (trap '' HUP; : > $TMPDIR/e; while :; do (sleep 1000 &); sleep 0.01; done) & \
-    until [ -e $TMPDIR/a -a -e $TMPDIR/b -a -e $TMPDIR/c -a -e $TMPDIR/d -a -e $TMPDIR/e ]; do sleep 0.01; done; \
+    until [ -e $TMPDIR/a -a -e $TMPDIR/b -a -e $TMPDIR/c -a -e $TMPDIR/d ]; do sleep 0.01; done; \
+    (trap '' HUP; while :; do (sleep 1000 &); sleep 0.01; done) & \
     echo ready; ";
 
 fn start(lack: Lack, script: &str) -> (World, Launched, BufReader<std::fs::File>) {
@@ -65,7 +65,7 @@ fn all_gone(launched: &Launched) {
 
 fn killed(name: &str, lack: Lack) {
     if inside(name, lack) {
-        let (world, launched, _out) = start(lack, &format!("{BROOD} trap '' TERM; while :; do sleep 1000; done"));
+        let (world, launched, _out) = start(lack, &format!("{BROOD} trap '' TERM; while :; do read line; done"));
         world.client().kill(launched.id).expect("killed");
         all_gone(&launched);
         assert_eq!(ExitStatus::read(&launched.exit).expect("its status"), ExitStatus::Killed);
@@ -84,7 +84,7 @@ fn ended(name: &str, lack: Lack) {
 /// The launcher is killed, so that it can do nothing about it any more.
 fn orphaned(name: &str, lack: Lack) {
     if inside(name, lack) {
-        let (world, launched, _out) = start(lack, &format!("{BROOD} while :; do sleep 1000; done"));
+        let (world, launched, _out) = start(lack, &format!("{BROOD} while :; do read line; done"));
         let launcher = world.launcher.as_ref().expect("a launcher").pid();
         let launcher = i32::try_from(launcher).ok().and_then(Pid::from_raw).expect("a pid");
         rustix::process::kill_process(launcher, Signal::KILL).expect("killed");
@@ -95,8 +95,7 @@ fn orphaned(name: &str, lack: Lack) {
 /// Where a signal could reach the init: it must not, and if it did, the launcher would end the rest.
 fn own_init(name: &str) {
     if inside(name, Lack::Namespaces) {
-        let (world, launched, mut out) =
-            start(Lack::Namespaces, &format!("{BROOD} kill -9 $PPID; echo no; sleep 1000"));
+        let (world, launched, mut out) = start(Lack::Namespaces, &format!("{BROOD} kill -9 $PPID; echo no; read line"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a line");
         assert_eq!(line, "no\n", "its init is out of its reach");
