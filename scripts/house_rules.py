@@ -36,9 +36,8 @@ def complaints(path: pathlib.Path) -> list[str]:
     return found
 
 
-def proofs() -> list[str]:
-    """Tests that the threat model names and that do not exist."""
-    page = pathlib.Path("docs/security/threat-model.md")
+def proofs(page: pathlib.Path) -> list[str]:
+    """Tests that a page names and that do not exist."""
     missing = []
     for crate, test in sorted(set(re.findall(r"`(\w+)::(\w+)`", page.read_text()))):
         sources = pathlib.Path("crates", crate).rglob("*.rs")
@@ -49,7 +48,8 @@ def proofs() -> list[str]:
 
 
 def main() -> int:
-    found = [line for path in tracked() for line in complaints(path)] + proofs()
+    found = [line for path in tracked() for line in complaints(path)]
+    found += [line for page in ("threat-model.md", "sandbox.md") for line in proofs(pathlib.Path("docs/security", page))]
     print("\n".join(found), end="\n" if found else "")
     return 1 if found else 0
 

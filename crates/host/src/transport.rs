@@ -56,3 +56,38 @@ pub(crate) fn connected(rpc: OwnedFd) -> Result<UnixStream, ConnectFailed> {
     stream.set_nonblocking(true)?;
     Ok(UnixStream::from_std(stream)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+        socketpair,
+    };
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// What a plugin sends beside its bytes is closed by the kernel: nothing here asks for descriptors.
+    #[tokio::test]
+    async fn descriptors_beside_the_bytes_are_never_received() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a pair");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let rights = [writer.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&rights)));
+        sendmsg(&theirs, &[IoSlice::new(b"x")], &mut beside, SendFlags::empty()).expect("sent");
+        drop(writer);
+
+        let mut stream = connected(ours).expect("a stream");
+        assert_eq!(stream.read_u8().await.expect("a byte"), b'x');
+        // The end of the pipe says that its last writer, which was in the message, is closed, though the stream lives.
+        assert_eq!(reader.read(&mut [0]).expect("its end"), 0);
+        drop(stream);
+    }
+}

@@ -52,18 +52,19 @@ const LAYERS: [Layer; 18] = [
     Layer::Seccomp,
 ];
 
-/// Tries the sandbox on this host. The calling process must have one thread, as for every launch.
+/// Tries the sandbox on this host: under every base profile, and under the profiles that `plugins` returns for the posture
+/// that this host reaches. The calling process must have one thread, as for every launch.
 #[must_use]
-pub fn doctor() -> Doctor {
+pub fn doctor(plugins: impl FnOnce(Reached) -> Vec<Setting>) -> Doctor {
     let (groups, offer) = Groups::open(None);
     drop(groups);
     let host = Host::look(offer);
-    let settings: &[Setting] = match host.posture {
-        Reached::None => &[],
-        Reached::Reduced => &Setting::REDUCED,
-        Reached::Standard | Reached::Strict => &Setting::ALL,
+    let settings: Vec<Setting> = match host.posture {
+        Reached::None => Vec::new(),
+        Reached::Reduced => Setting::reduced(),
+        Reached::Standard | Reached::Strict => Setting::all().into_iter().chain(plugins(host.posture)).collect(),
     };
-    let (battery, report, failed) = match battery::run(settings) {
+    let (battery, report, failed) = match battery::run(&settings) {
         Ok(_) if settings.is_empty() => (BatteryReport::default(), LayerReport::default(), Some(host.lacks())),
         Ok((battery, report)) => (battery, report, None),
         Err(error) => (BatteryReport::default(), LayerReport::default(), Some(error.to_string())),

@@ -17,6 +17,7 @@ pub mod launcher;
 pub mod people;
 pub mod profile;
 pub mod receipt;
+pub mod remedy;
 pub mod report;
 pub mod run;
 pub mod seatbelt;

@@ -275,6 +275,39 @@ fn completions_and_version() {
 }
 
 #[test]
+fn doctor_tries_the_sandbox_and_gates_on_it() {
+    let home = Home::new();
+    let data = home.here();
+    let ran = home.run(&[&data[0], &data[1], "doctor", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = ran.json();
+    let battery = &report["battery"];
+    assert!(battery["attempts"].as_u64().is_some_and(|attempts| attempts >= 100), "{battery}");
+    assert_eq!(battery["open"], serde_json::json!([]));
+    let words = |row: &Value| {
+        let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        (word("id"), word("profile"), word("why"))
+    };
+    let said: Vec<_> = battery["accepted"].as_array().expect("a list").iter().map(words).collect();
+    let known = sigil_sandbox::battery::ACCEPTED.iter().flat_map(|known| {
+        let row = move |under: &&str| (known.id.to_owned(), (*under).to_owned(), known.why.to_owned());
+        known.under.iter().filter(|under| **under != "go-plugin" && !under.starts_with("reduced")).map(row)
+    });
+    assert_eq!(said, known.collect::<Vec<_>>(), "what is accepted is the pinned list");
+    assert!(report["layers"].as_array().is_some_and(|layers| layers.len() > 15), "{report}");
+
+    // Without user namespaces there is no sandbox: that is said, with what to do, and fails a gate.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "sh", "-c", forbid, env!("CARGO_BIN_EXE_sigil")]);
+    let ran =
+        unshare.args([&data[0], &data[1]]).args(["doctor", "--ci", "--json"]).output().expect("unshare of util-linux");
+    assert_eq!(ran.status.code(), Some(8), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+    assert_eq!(report["remedies"][0]["id"], "sysctl.userns", "{report}");
+}
+
+#[test]
 fn an_absent_audit_log_is_not_found() {
     let home = Home::new();
     let data = home.here();

@@ -6,7 +6,7 @@ use rustix::system::uname;
 
 use super::errors::{ACCES, NOENT, NOTHING};
 use super::{Attempt, Scene, Stop, Tried};
-use crate::profile::Layer::{CgroupNs, Descriptors, Environment, Landlock, MountNs, UtsNs};
+use crate::profile::Layer::{CgroupNs, Descriptors, Environment, Landlock, MountNs, NetNs, UtsNs};
 
 const HIDDEN: &[i32] = &[NOENT, ACCES];
 
@@ -20,17 +20,23 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt::new("info.07", "learn the machine's settings (/proc/sys)", HIDDEN, &[MountNs, Landlock], settings),
     Attempt::new("info.08", "list the machine's processes", &[NOTHING, NOENT, ACCES], &[MountNs, Landlock], processes),
     Attempt::new("info.09", "share the host's view of control groups", &[NOTHING, NOENT, ACCES], &[CgroupNs], cgroups),
+    Attempt::new("info.10", "learn where granted folders lie on the host (mountinfo)", &[], &[], mounts),
+    Attempt::new("info.11", "read the kernel's symbols (kallsyms)", HIDDEN, &[MountNs, Landlock], symbols),
     Attempt::new(
-        "info.10",
-        "learn where granted folders lie on the host (mountinfo)",
+        "info.12",
+        "learn what listens on the machine (/proc/net)",
+        &[NOTHING, NOENT, ACCES],
+        &[NetNs],
+        listeners,
+    ),
+    Attempt::new("info.13", "find what another program left in /tmp", HIDDEN, &[MountNs, Landlock], leftovers),
+    Attempt::new(
+        "info.14",
+        "read how the machine was started (/proc/cmdline)",
         HIDDEN,
         &[MountNs, Landlock],
-        mounts,
-    )
-    .accepted(&[
-        ("native", "a program may see the mounts of its own namespace; granted folders have their host's names anyway"),
-        ("shell", "a program may see the mounts of its own namespace; granted folders have their host's names anyway"),
-    ]),
+        start_line,
+    ),
 ];
 
 fn variables(scene: &Scene) -> Tried {
@@ -81,4 +87,25 @@ fn cgroups(scene: &Scene) -> Tried {
 
 fn mounts(_: &Scene) -> Tried {
     Ok(format!("{} mounts", fs::read_to_string("/proc/self/mountinfo")?.lines().count()))
+}
+
+fn symbols(_: &Scene) -> Tried {
+    let mut start = [0; 64];
+    let read = std::io::Read::read(&mut fs::File::open("/proc/kallsyms")?, &mut start)?;
+    Ok(format!("{read} bytes"))
+}
+
+fn listeners(scene: &Scene) -> Tried {
+    // Addresses there are in hexadecimal; 127.0.0.1 comes first.
+    let port = format!(":{:04X} ", scene.tcp);
+    let found = fs::read_to_string("/proc/self/net/tcp")?.contains(&port);
+    if found { Ok(format!("a listener at {}", scene.tcp)) } else { Err(Stop::Nothing) }
+}
+
+fn leftovers(scene: &Scene) -> Tried {
+    Ok(format!("{} bytes", fs::read(scene.theirs())?.len()))
+}
+
+fn start_line(_: &Scene) -> Tried {
+    Ok(format!("{} bytes", fs::read("/proc/cmdline")?.len()))
 }

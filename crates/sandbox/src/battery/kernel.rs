@@ -1,14 +1,15 @@
 //! Attempts on the kernel: namespaces, mounts, and the calls whose size is their danger.
 
-use rustix::fs::CWD;
+use std::os::fd::AsFd;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, OpenTreeFlags};
 
-use super::errors::{NOENT, NOSYS, NOTHING, PERM, SIGSYS};
+use super::errors::{ACCES, NOENT, NOSYS, NOTHING, PERM, SIGSYS};
 use super::{Attempt, Scene, Stop, Tried};
-use crate::profile::Layer::{Capabilities, IpcNs, Landlock, Rlimits, Seccomp};
+use crate::profile::Layer::{Capabilities, IpcNs, Landlock, MountNs, Rlimits, Seccomp};
 use crate::sys::probe as sys;
-
-const COMPILES: &str = "interpreters compile while they run; code that already runs here gains nothing by it";
 
 pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt::new("kernel.01", "make a user namespace", &[PERM], &[Seccomp], unshare_user),
@@ -29,10 +30,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt::new("kernel.10", "add a key", &[PERM], &[Seccomp], add_key),
     Attempt::new("kernel.11", "open a performance counter", &[PERM], &[Seccomp], perf),
     Attempt::new("kernel.12", "switch off address randomisation", &[PERM], &[Seccomp], personality),
-    Attempt::new("kernel.13", "map memory that is writable and executable", &[PERM], &[Seccomp], writable_code)
-        .accepted(&[("shell", COMPILES)]),
-    Attempt::new("kernel.14", "make written memory executable", &[PERM], &[Seccomp], executable_data)
-        .accepted(&[("shell", COMPILES)]),
+    Attempt::new("kernel.13", "map memory that is writable and executable", &[PERM], &[Seccomp], writable_code),
+    Attempt::new("kernel.14", "make written memory executable", &[PERM], &[Seccomp], executable_data),
     Attempt::new("kernel.15", "call by the 32-bit door (int 0x80)", &[SIGSYS], &[Seccomp], int80),
     Attempt::new("kernel.16", "call by the x32 table", &[SIGSYS], &[Seccomp], x32),
     Attempt::new("kernel.17", "reach a System V segment of the host", &[PERM, NOENT], &[Seccomp, IpcNs], segment),
@@ -45,6 +44,35 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         &[Capabilities],
         bounding_set,
     ),
+    Attempt::new("kernel.21", "make a file system by the newer calls", &[PERM], &[Seccomp], new_file_system),
+    Attempt::new("kernel.22", "change what a mount allows", &[PERM], &[Seccomp], change_mount),
+    Attempt::new("kernel.23", "join another namespace", &[PERM], &[Seccomp], join),
+    Attempt::new("kernel.24", "make a namespace of time", &[PERM], &[Seccomp], time_namespace),
+    Attempt::new("kernel.25", "load a program into the kernel (bpf)", &[PERM], &[Seccomp], bpf),
+    Attempt::new("kernel.26", "reach the ports of devices (ioperm)", &[PERM], &[Seccomp], ports),
+    Attempt::new("kernel.27", "set the clock", &[PERM], &[Seccomp], clock),
+    Attempt::new("kernel.28", "ask for and set disk quotas", &[PERM], &[Seccomp], quotas),
+    Attempt::new("kernel.29", "choose where memory lies", &[PERM], &[Seccomp], memory_policy),
+    Attempt::new("kernel.30", "install a filter by prctl", &[PERM], &[Seccomp], filter_by_prctl),
+    Attempt::new("kernel.31", "use up Landlock's domains", &[PERM], &[Seccomp], landlock),
+    Attempt::new("kernel.32", "call a number that no call has", &[PERM], &[Seccomp], no_call),
+    Attempt::new("kernel.33", "make System V semaphores", &[PERM], &[Seccomp], semaphores),
+    Attempt::new(
+        "kernel.34",
+        "call what only administrators may (reboot, modules, swap)",
+        &[PERM],
+        &[Seccomp, Capabilities],
+        administrators,
+    )
+    .without_control("the kernel refuses these calls to everybody but root, before it looks at anything else"),
+    Attempt::new(
+        "kernel.35",
+        "write the kernel's settings (core_pattern, sysrq)",
+        &[NOENT, ACCES],
+        &[MountNs, Landlock],
+        kernel_settings,
+    )
+    .without_control("only root may write them, with or without a sandbox"),
 ];
 
 fn unshare_user(_: &Scene) -> Tried {
@@ -90,7 +118,7 @@ fn userfaultfd(_: &Scene) -> Tried {
 fn keyring(_: &Scene) -> Tried {
     match sys::keyring_id() {
         // There is none, but the question was answered.
-        Err(rustix::io::Errno::NOKEY) => Ok("answered".into()),
+        Err(Errno::NOKEY) => Ok("answered".into()),
         other => Ok(format!("keyring {}", other?)),
     }
 }
@@ -133,7 +161,7 @@ fn int80(_: &Scene) -> Tried {
 fn x32(_: &Scene) -> Tried {
     match sys::x32_getpid() {
         // The kernel was not built with that table, but was asked.
-        Err(rustix::io::Errno::NOSYS) => Ok("asked".into()),
+        Err(Errno::NOSYS) => Ok("asked".into()),
         other => Ok(format!("process {}", other?)),
     }
 }
@@ -161,4 +189,104 @@ fn ldt(_: &Scene) -> Tried {
 fn bounding_set(_: &Scene) -> Tried {
     let kept = (0..=40).filter(|capability| sys::prctl(libc::PR_CAPBSET_READ, *capability) == Ok(1)).count();
     if kept == 0 { Err(Stop::Nothing) } else { Ok(format!("{kept} capabilities")) }
+}
+
+/// As the kernel answers it: some mistake in the arguments says that it looked at them.
+fn asked(result: Result<libc::c_long, Errno>) -> Tried {
+    match result {
+        Err(errno @ (Errno::PERM | Errno::ACCESS)) => Err(errno.into()),
+        Err(errno) => Ok(format!("asked: {errno}")),
+        Ok(answer) => Ok(format!("answered {answer}")),
+    }
+}
+
+fn new_file_system(_: &Scene) -> Tried {
+    crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
+    rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC)?;
+    Ok("opened".into())
+}
+
+fn change_mount(_: &Scene) -> Tried {
+    crate::sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
+    let root = rustix::fs::openat(CWD, "/", OFlags::PATH, Mode::empty())?;
+    let flags = crate::sys::MountFlags { read_only: true, no_exec: false, no_dev: false, shallow: true };
+    crate::sys::set_mount_flags(root.as_fd(), flags)?;
+    Ok("changed".into())
+}
+
+fn join(_: &Scene) -> Tried {
+    asked(sys::join_nothing())
+}
+
+fn time_namespace(_: &Scene) -> Tried {
+    /// `CLONE_NEWTIME`.
+    const NEW_TIME: i32 = 0x80;
+    crate::sys::unshare(libc::CLONE_NEWUSER | NEW_TIME)?;
+    Ok("made".into())
+}
+
+fn bpf(_: &Scene) -> Tried {
+    asked(sys::bpf())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ports(_: &Scene) -> Tried {
+    asked(sys::too_many_ports())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ports(_: &Scene) -> Tried {
+    Err(Stop::Cannot("this architecture has no such ports".into()))
+}
+
+fn clock(_: &Scene) -> Tried {
+    asked(sys::set_clock_to_nowhere())
+}
+
+fn quotas(_: &Scene) -> Tried {
+    asked(sys::quota_of_no_kind())
+}
+
+fn memory_policy(_: &Scene) -> Tried {
+    asked(sys::usual_memory_policy())
+}
+
+fn filter_by_prctl(_: &Scene) -> Tried {
+    asked(sys::prctl(libc::PR_SET_SECCOMP, 2))
+}
+
+fn landlock(_: &Scene) -> Tried {
+    asked(sys::landlock_version())
+}
+
+fn no_call(_: &Scene) -> Tried {
+    asked(sys::no_call())
+}
+
+fn semaphores(_: &Scene) -> Tried {
+    let set = sys::semaphores()?;
+    let _ = sys::remove_semaphores(i32::try_from(set).unwrap_or(-1));
+    Ok(format!("set {set}"))
+}
+
+fn administrators(_: &Scene) -> Tried {
+    for call in sys::ADMINISTRATORS {
+        match sys::administrators_call(call) {
+            Err(Errno::PERM) => {}
+            other => return asked(other),
+        }
+    }
+    Err(Errno::PERM.into())
+}
+
+fn kernel_settings(_: &Scene) -> Tried {
+    let mut stopped = Err(Stop::Nothing);
+    for path in ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"] {
+        // Not created, not truncated, nothing written: opening is all that is tried.
+        match std::fs::OpenOptions::new().append(true).open(path) {
+            Ok(_) => return Ok(format!("opened {path}")),
+            Err(error) => stopped = Err(error.into()),
+        }
+    }
+    stopped
 }

@@ -33,14 +33,23 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         unix_pair,
     ),
     Attempt::new("net.11", "talk to the kernel's network settings (netlink)", &[PERM], &[Seccomp], netlink),
+    Attempt::new("net.12", "talk to the kernel's ciphers or to the hypervisor", &[PERM], &[Seccomp], odd_families),
+    Attempt::new("net.13", "make a raw or packet socket in a namespace of its own", &[PERM], &[Seccomp], raw),
     Attempt::new(
-        "net.12",
-        "talk to the kernel's ciphers (AF_ALG) or to the hypervisor (AF_VSOCK)",
+        "net.14",
+        "use UDP-Lite, SCTP, DCCP or SMC, which Landlock does not see",
         &[PERM],
         &[Seccomp],
-        odd_families,
+        odd_protocols,
     ),
-    Attempt::new("net.13", "make a raw or packet socket in a namespace of its own", &[PERM], &[Seccomp], raw),
+    Attempt::new("net.15", "send by sendmmsg, into which no filter sees", &[PERM], &[Seccomp], send_many),
+    Attempt::new(
+        "net.16",
+        "make a socket of a rare family (Bluetooth, TIPC, RxRPC, CAN)",
+        &[PERM],
+        &[Seccomp],
+        rare_families,
+    ),
 ];
 
 fn host(port: u16) -> SocketAddrV4 {
@@ -144,4 +153,47 @@ fn raw(_: &Scene) -> Tried {
 fn open(family: i32, kind: i32, protocol: i32) -> Tried {
     let fd = sys::socket(family, kind | libc::SOCK_CLOEXEC, protocol)?;
     Ok(format!("socket {fd}"))
+}
+
+/// The first of `kinds` (family, type, protocol) that is made; what this kernel was not built with was asked for at least.
+fn first_of(kinds: &[(i32, i32, i32)]) -> Tried {
+    let mut last = Err(Stop::Nothing);
+    for (family, kind, protocol) in kinds {
+        last = open(*family, *kind, *protocol);
+        match last {
+            Err(Stop::Errno(libc::EPERM)) => {}
+            Err(Stop::Errno(errno)) => return Ok(format!("asked for family {family}: errno {errno}")),
+            _ => return last,
+        }
+    }
+    last
+}
+
+fn odd_protocols(_: &Scene) -> Tried {
+    /// `IPPROTO_SMC`.
+    const SMC: i32 = 256;
+    first_of(&[
+        (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE),
+        (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+        (libc::AF_INET, libc::SOCK_DCCP, libc::IPPROTO_DCCP),
+        (libc::AF_INET, libc::SOCK_STREAM, SMC),
+    ])
+}
+
+fn rare_families(_: &Scene) -> Tried {
+    /// `AF_QIPCRTR`.
+    const QRTR: i32 = 42;
+    first_of(&[
+        (libc::AF_BLUETOOTH, libc::SOCK_STREAM, 3),
+        (libc::AF_TIPC, libc::SOCK_STREAM, 0),
+        (libc::AF_RXRPC, libc::SOCK_DGRAM, 0),
+        (libc::AF_CAN, libc::SOCK_RAW, 1),
+        (QRTR, libc::SOCK_DGRAM, 0),
+    ])
+}
+
+fn send_many(_: &Scene) -> Tried {
+    let (end, _other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| Stop::Cannot(errno.to_string()))?;
+    Ok(format!("{} messages", sys::send_many(std::os::fd::AsFd::as_fd(&end))?))
 }

@@ -4,70 +4,22 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sigil_policy::HostRule;
 use sigil_types::Code;
 
-use super::probe::{END, Line, Orders, Outcome, PROBE};
+use super::accepted::{ACCEPTED, Known, known};
+use super::probe::{END, Line, Orders, Outcome};
 use super::report::{Accepted, BatteryReport, Row, Status};
+use super::setting::Setting;
 use super::stage::Stage;
-use super::{Attempt, Needs, Proof, Stop, attempts, granted, reduced};
+use super::{Attempt, Needs, Proof, Stop, attempts, granted, nodes, reduced};
 use crate::confine::{Prepared, StartFailed, Streams};
-use crate::profile::{
-    self, Access, Bind, CommandAsk, CompileRefused, Exec, Layer, LinkRule, NeverGrant, Posture, ProcMode, Profile,
-    TREE, compile_command,
-};
+use crate::profile::{CompileRefused, Layer, ProcMode};
 use crate::report::LayerReport;
 
 /// The user and group of the probe outside, when root launches: a number that no system gives to anybody.
-const UNPRIVILEGED: u32 = 0x7000_0b00;
-
-/// Under what the battery runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The base profile.
-    pub base: &'static str,
-    /// Whether there is a proxy, so that the filter lets sockets be made.
-    pub proxy: bool,
-    /// With how much of the sandbox: `reduced`, or what is more.
-    pub posture: Posture,
-}
-
-impl Setting {
-    /// The profiles that programs really get.
-    pub const ALL: [Self; 4] = [
-        Self::standard("native", false),
-        Self::standard("native", true),
-        Self::standard("shell", false),
-        Self::standard("shell", true),
-    ];
-
-    /// The same in posture `reduced`, in which there is no proxy.
-    pub const REDUCED: [Self; 2] = [
-        Self { base: "native", proxy: false, posture: Posture::Reduced },
-        Self { base: "shell", proxy: false, posture: Posture::Reduced },
-    ];
-
-    /// The base profile `base` in posture `standard`.
-    #[must_use]
-    pub const fn standard(base: &'static str, proxy: bool) -> Self {
-        Self { base, proxy, posture: Posture::Standard }
-    }
-
-    /// The base profile, and `reduced`: under what an attempt is accepted.
-    fn kind(self) -> String {
-        Self { proxy: false, ..self }.name()
-    }
-
-    /// `native+proxy`, `shell reduced`.
-    #[must_use]
-    pub fn name(self) -> String {
-        let reduced = if self.posture == Posture::Reduced { " reduced" } else { "" };
-        format!("{}{}{reduced}", self.base, if self.proxy { "+proxy" } else { "" })
-    }
-}
+pub(super) const UNPRIVILEGED: u32 = 0x7000_0b00;
 
 /// Why the battery could not run.
 #[derive(Debug, thiserror::Error)]
@@ -108,57 +60,64 @@ impl BatteryFailed {
 /// # Errors
 /// [`BatteryFailed`] when the probe cannot be started at all; an attempt that gets out is no error, but `open` in the report.
 pub fn run(settings: &[Setting]) -> Result<(BatteryReport, LayerReport), BatteryFailed> {
-    let (mut rows, mut accepted, mut changed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut rows, mut changed) = (Vec::new(), BTreeSet::new());
     let mut layers = LayerReport::default();
     let (mut granted, mut broken) = (0, Vec::new());
     for setting in settings {
         let mut stage = Stage::build(outside_ids())?;
-        if setting.posture == Posture::Reduced {
+        if setting.is_reduced() {
             stage = stage.without_guards()?;
         }
         // What is granted comes first, before anything is used up.
-        let acts: Vec<&Attempt> = granted::ACTS.iter().filter(|act| applies(act, *setting)).collect();
-        let chosen: Vec<&Attempt> =
-            attempts().filter(|attempt| possible(attempt) && reduced::applies(attempt, *setting)).collect();
+        let acts: Vec<&Attempt> = granted::ACTS.iter().filter(|act| applies(act, setting)).collect();
+        let made =
+            |attempt: &&Attempt| possible(attempt) && applies(attempt, setting) && reduced::applies(attempt, setting);
+        let chosen: Vec<&Attempt> = attempts().filter(made).collect();
         let all: Vec<&Attempt> = acts.iter().chain(&chosen).copied().collect();
-        let said = launch(&mut stage, *setting, &all, &BTreeSet::new())?;
+        let said = launch(&mut stage, setting, &all, &BTreeSet::new())?;
         for act in acts {
             match said.outcome(act) {
                 Outcome::Got(_) => granted += 1,
                 other => broken.push(format!("{} ({}) does not work: {}", act.id, setting.name(), describe(&other))),
             }
         }
-        for attempt in chosen {
-            let row = judge(attempt, *setting, &said, &stage);
-            if row.status == Status::Accepted {
-                let why = why_accepted(attempt, *setting).unwrap_or_default().to_owned();
-                accepted.insert(Accepted { id: row.id.clone(), profile: setting.kind(), why });
-            }
-            rows.push(row);
-        }
+        rows.extend(chosen.iter().map(|attempt| judge(attempt, setting, &said, &stage)));
         layers = said.report;
         changed.extend(stage.changed().into_iter().map(|mark| format!("{mark} ({})", setting.name())));
     }
-    let mut report = BatteryReport::of(rows, accepted.into_iter().collect(), changed.into_iter().collect());
+    let mut report = BatteryReport::of(rows, accepted(settings), changed.into_iter().collect());
     report.granted = granted;
     report.open.extend(broken);
     Ok((report, layers))
+}
+
+/// What the table accepts under `settings`.
+fn accepted(settings: &[Setting]) -> Vec<Accepted> {
+    let here = |name: &str| settings.iter().any(|setting| name == "*" || setting.is(name));
+    let rows = ACCEPTED.iter().flat_map(|known| known.under.iter().map(move |name| (known, *name)));
+    let row = |(known, name): (&Known, &str)| Accepted {
+        id: known.id.to_owned(),
+        profile: name.to_owned(),
+        why: known.why.to_owned(),
+    };
+    rows.filter(|(_, name)| here(name)).map(row).collect()
 }
 
 /// Whether this host can make the attempt.
 pub(super) fn possible(attempt: &Attempt) -> bool {
     let root = rustix::process::geteuid().is_root();
     match attempt.needs {
-        Needs::Nothing | Needs::Shell | Needs::Proxy => true,
+        Needs::Nothing | Needs::Shell | Needs::Proxy | Needs::NobodysFolders => true,
         Needs::Root => root && cfg!(target_arch = "x86_64"),
     }
 }
 
-/// Whether an act is granted under `setting`.
-fn applies(act: &Attempt, setting: Setting) -> bool {
+/// Whether an act or attempt is made under `setting`.
+fn applies(act: &Attempt, setting: &Setting) -> bool {
     match act.needs {
-        Needs::Shell => setting.base == "shell",
-        Needs::Proxy => setting.proxy,
+        Needs::Shell => setting.base() == "shell",
+        Needs::Proxy => setting.has_proxy(),
+        Needs::NobodysFolders => !setting.is_plugin(),
         Needs::Nothing | Needs::Root => true,
     }
 }
@@ -167,15 +126,10 @@ pub(super) fn outside_ids() -> Option<(u32, u32)> {
     rustix::process::geteuid().is_root().then_some((UNPRIVILEGED, UNPRIVILEGED))
 }
 
-/// Why it is accepted that `attempt` works under `setting`, if it is.
-fn why_accepted(attempt: &Attempt, setting: Setting) -> Option<&'static str> {
-    let by_base = attempt.accepted.iter().find(|(base, _)| *base == setting.base).map(|(_, why)| *why);
-    by_base.or_else(|| reduced::accepted(attempt, setting))
-}
-
-fn judge(attempt: &Attempt, setting: Setting, said: &Said, stage: &Stage) -> Row {
+fn judge(attempt: &Attempt, setting: &Setting, said: &Said, stage: &Stage) -> Row {
     let outcome = said.outcome(attempt);
     let held = match attempt.proof {
+        Proof::Outside => Some(true),
         Proof::Mark(mark) if stage.left(mark, said.survivors) => Some(false),
         Proof::Mark(_) => match &outcome {
             Outcome::Stopped(Stop::Cannot(_)) => None,
@@ -187,7 +141,7 @@ fn judge(attempt: &Attempt, setting: Setting, said: &Said, stage: &Stage) -> Row
             _ => None,
         },
     };
-    let is_accepted = why_accepted(attempt, setting).is_some();
+    let is_accepted = known(attempt, setting).is_some();
     let status = match held {
         Some(true) => Status::Held,
         Some(false) if is_accepted => Status::Accepted,
@@ -232,47 +186,11 @@ fn errno_name(errno: i32) -> String {
         libc::ENOSYS => "ENOSYS",
         libc::ENETUNREACH => "ENETUNREACH",
         libc::ECONNREFUSED => "ECONNREFUSED",
+        libc::EBUSY => "EBUSY",
+        libc::ETOOMANYREFS => "ETOOMANYREFS",
         other => return io::Error::from_raw_os_error(other).to_string(),
     };
     name.to_owned()
-}
-
-/// The profile of the probe: a real one, with a folder to read, one to write, and a tree.
-fn profile(stage: &Stage, setting: Setting) -> Result<Profile, BatteryFailed> {
-    let scene = &stage.scene;
-    let hosts = if setting.proxy { vec![proxied_host()?] } else { Vec::new() };
-    let ask = CommandAsk {
-        profile: setting.base.to_owned(),
-        read: vec![scene.read_only()],
-        execute: Vec::new(),
-        write: vec![scene.writable()],
-        hosts,
-        exec: Exec {
-            path: PathBuf::from(TREE).join("program"),
-            argv: vec![PROBE.to_owned()],
-            env: std::collections::BTreeMap::new(),
-            cwd: "/tmp".into(),
-        },
-        never: NeverGrant::default(),
-        host_ids: outside_ids().unwrap_or((UNPRIVILEGED, UNPRIVILEGED)),
-    };
-    let mut profile = compile_command(ask)?.profile;
-    profile.binds.push(Bind {
-        source: scene.root.join("tree"),
-        target: TREE.into(),
-        access: Access::Exec,
-        optional: false,
-        link: LinkRule::Refuse,
-    });
-    if setting.posture == Posture::Reduced {
-        profile::reduce(&mut profile, &scene.scratch())?;
-    }
-    Ok(profile)
-}
-
-fn proxied_host() -> Result<HostRule, BatteryFailed> {
-    let host = "proxied.example".parse().map_err(|error| BatteryFailed::Probe(format!("{error}")))?;
-    Ok(HostRule { host, ports: BTreeSet::from([443]) })
 }
 
 /// What a probe said, and what it left behind.
@@ -296,12 +214,16 @@ impl Said {
 /// Launches the probe with `ablated` layers left out, and reads what it says.
 pub(super) fn launch(
     stage: &mut Stage,
-    setting: Setting,
+    setting: &Setting,
     chosen: &[&Attempt],
     ablated: &BTreeSet<Layer>,
 ) -> Result<Said, BatteryFailed> {
-    let mut profile = profile(stage, setting)?;
+    let mut profile = setting.profile(stage)?;
     stage.scene.env = profile.exec.env.keys().cloned().collect();
+    for tmpfs in &mut profile.tmpfs {
+        // What is tried is that there is an end; a near one is reached sooner.
+        tmpfs.inodes = tmpfs.inodes.min(nodes::MANY - 100);
+    }
     profile.exec.argv.push(orders(stage, chosen)?);
     profile.ablated = ablated.clone();
     if ablated.contains(&Layer::PidNs) && !ablated.contains(&Layer::MountNs) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -12,6 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::fs::tiny_program;
 use super::probe::VICTIM;
@@ -46,11 +48,16 @@ impl Stage {
     pub(super) fn build(ids: Option<(u32, u32)>) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("sigil-battery-{}-{number}", std::process::id());
+        // Numbers of processes come again, and what a killed one left may still be there.
+        let mut once = [0; 4];
+        SystemRandom::new().fill(&mut once).map_err(|_| io::Error::other("no random numbers"))?;
+        let name = format!("sigil-battery-{}-{number}-{:08x}", std::process::id(), u32::from_le_bytes(once));
         let root = fs::canonicalize(place())?.join(&name);
         folders(&root, ids)?;
         let sockets = Sockets::open(&root, &name)?;
-        let (mut victim, careless) = (start_victim(ids)?, careless(&root)?);
+        // In this order: the victim inherits it, for others to read through.
+        let careless = careless(&root)?;
+        let mut victim = start_victim(ids)?;
         let key =
             i32::try_from(std::process::id() % 0x10_0000).unwrap_or(1) << 8 | i32::try_from(number % 0x80).unwrap_or(0);
         let segment = sys::shared_memory(key, 4096, libc::IPC_CREAT | 0o666).ok().and_then(|id| i32::try_from(id).ok());
@@ -77,6 +84,7 @@ impl Stage {
             _careless: careless,
             segment,
         };
+        File::create_new(stage.scene.theirs())?.write_all(b"of another program\n")?;
         stage.before = stage.marks();
         Ok(stage)
     }
@@ -142,6 +150,9 @@ impl Drop for Stage {
         if let Some(id) = sys::shared_memory(self.scene.keys.1, 1, 0).ok().and_then(|id| i32::try_from(id).ok()) {
             let _ = sys::remove_shared_memory(id);
         }
+        let _ = fs::remove_file(self.scene.theirs());
+        // What an attempt that was ended left there.
+        let _ = fs::remove_dir_all(Path::new("/tmp").join(format!("{}-many", self.scene.name)));
         let _ = fs::remove_file(Path::new("/tmp").join(&self.scene.name));
         let _ = fs::remove_file(Path::new("/dev/shm").join(&self.scene.name));
         let _ = fs::remove_dir_all(&self.scene.root);
@@ -193,6 +204,7 @@ fn folders(root: &Path, ids: Option<(u32, u32)>) -> io::Result<()> {
         ("rw/.git", 0o777),
         ("rw/.git/hooks", 0o777),
         ("tree", 0o777),
+        ("private", 0o777),
         ("scratch", 0o777),
     ] {
         fs::create_dir(root.join(name))?;

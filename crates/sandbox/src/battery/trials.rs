@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::process::Stdio;
 
+use super::accepted::known;
 use super::probe::{Outcome, PROBE};
-use super::run::{self, BatteryFailed, Said, Setting};
+use super::run::{self, BatteryFailed, Said};
+use super::setting::Setting;
 use super::stage::{Stage, own_program};
 use super::{Attempt, Proof, attempts};
 use crate::profile::Layer;
@@ -35,7 +37,8 @@ type Plan = Vec<(&'static Attempt, BTreeSet<Layer>)>;
 /// # Errors
 /// [`BatteryFailed`] when the probe cannot be started.
 pub fn controls() -> Result<Vec<Trial>, BatteryFailed> {
-    let plan = possible().map(|attempt| (attempt, BTreeSet::new())).collect();
+    let plan =
+        possible().filter(|attempt| attempt.no_control.is_none()).map(|attempt| (attempt, BTreeSet::new())).collect();
     carry_out(plan, true, &|stage, chosen, _| unconfined(stage, chosen))
 }
 
@@ -45,9 +48,8 @@ pub fn controls() -> Result<Vec<Trial>, BatteryFailed> {
 ///
 /// # Errors
 /// [`BatteryFailed`] when the probe cannot be started.
-pub fn ablate(setting: Setting) -> Result<Vec<Trial>, BatteryFailed> {
-    let plan =
-        possible().filter(|attempt| !inherent(attempt)).map(|attempt| (attempt, closure(attempt.layers))).collect();
+pub fn ablate(setting: &Setting) -> Result<Vec<Trial>, BatteryFailed> {
+    let plan = possible().filter(|attempt| shown(attempt)).map(|attempt| (attempt, closure(attempt.layers))).collect();
     carry_out(plan, true, &|stage, chosen, without| run::launch(stage, setting, chosen, without))
 }
 
@@ -56,12 +58,12 @@ pub fn ablate(setting: Setting) -> Result<Vec<Trial>, BatteryFailed> {
 ///
 /// # Errors
 /// [`BatteryFailed`] when the probe cannot be started.
-pub fn each_layer_alone(setting: Setting) -> Result<Vec<Trial>, BatteryFailed> {
+pub fn each_layer_alone(setting: &Setting) -> Result<Vec<Trial>, BatteryFailed> {
     let mut plan = Plan::new();
-    let accepted = |attempt: &Attempt| attempt.accepted.iter().any(|(base, _)| *base == setting.base);
-    for attempt in possible().filter(|attempt| !inherent(attempt) && !accepted(attempt)) {
+    let accepted = |attempt: &Attempt| known(attempt, setting).is_some();
+    for attempt in possible().filter(|attempt| shown(attempt) && !accepted(attempt)) {
         for kept in attempt.layers {
-            if setting.proxy && attempt.not_with_proxy.contains(kept) {
+            if setting.has_proxy() && attempt.not_with_proxy.contains(kept) {
                 continue;
             }
             let others: Vec<Layer> = attempt.layers.iter().copied().filter(|layer| layer != kept).collect();
@@ -80,6 +82,11 @@ pub fn each_layer_alone(setting: Setting) -> Result<Vec<Trial>, BatteryFailed> {
 #[must_use]
 pub fn inherent(attempt: &Attempt) -> bool {
     attempt.layers.iter().any(|layer| matches!(layer, Layer::Environment | Layer::Descriptors))
+}
+
+/// Whether an attempt gets out once nothing stops it.
+fn shown(attempt: &Attempt) -> bool {
+    attempt.no_control.is_none() && !inherent(attempt)
 }
 
 fn possible() -> impl Iterator<Item = &'static Attempt> {
@@ -120,6 +127,7 @@ fn make(
         let got = matches!(outcome, Outcome::Got(_));
         let open = match attempt.proof {
             Proof::Result => got,
+            Proof::Outside => !stage.changed().is_empty(),
             Proof::Mark(mark) => got && stage.left(mark, said.survivors),
         };
         Trial { id: attempt.id, without: without.clone(), open, outcome: run::describe(&outcome) }

@@ -113,7 +113,8 @@ fn open_bind(
     maps: Option<&mut OwnerMaps>,
 ) -> Result<Option<Source>, Errno> {
     let opened = match open_path(&bind.source) {
-        Err(Errno::NOENT | Errno::ACCESS) if bind.optional => None,
+        // Below a file there is nothing, either: `.git` of a second working tree is one.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if bind.optional => None,
         other => Some(other?),
     };
     if !expected(opened.as_ref().map(|(_, stat)| stat)) {

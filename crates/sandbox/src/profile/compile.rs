@@ -19,7 +19,7 @@ use super::never::{GUARDED, NeverGrant};
 use super::posture::floor;
 use super::refused::CompileRefused;
 use super::{
-    Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, ended, facts, limits,
+    Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, ended, facts, limits, pins,
     reduced,
 };
 use crate::host::Reached;
@@ -411,6 +411,7 @@ fn binds(base: &BaseProfile, parts: &Parts<'_>) -> Result<Vec<Bind>, CompileRefu
             }
         }
     }
+    pins::pin(&mut binds);
     Ok(binds.into_values().collect())
 }
 

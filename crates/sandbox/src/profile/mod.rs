@@ -12,6 +12,7 @@ mod facts;
 mod grants;
 mod limits;
 mod never;
+mod pins;
 mod posture;
 mod reduced;
 mod refused;

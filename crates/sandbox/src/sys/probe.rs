@@ -43,7 +43,44 @@ numbers_only! {
     x32_getpid() = 0x4000_0000 | libc::SYS_getpid, 0;
     /// pidfd_getfd(2).
     take_descriptor(pidfd: c_int, theirs: c_int) = libc::SYS_pidfd_getfd, pidfd, theirs, 0;
+    /// fanotify_init(2) as everybody may call it: names of files in place of descriptors.
+    fanotify() = libc::SYS_fanotify_init, 0x200, libc::O_RDONLY;
+    /// tgkill(2) to the first thread of `pid`.
+    signal_thread(pid: i32, signal: c_int) = libc::SYS_tgkill, pid, pid, signal;
+    /// ioprio_set(2): the lowest share of the usual class for process `pid`.
+    set_io_priority(pid: i32) = libc::SYS_ioprio_set, 1, pid, (2 << 13) | 7;
+    /// setns(2) of a descriptor that is none: `EBADF` says that the kernel looked at it.
+    join_nothing() = libc::SYS_setns, -1, 0;
+    /// bpf(2) with more than a page of nothing: `E2BIG` says that the kernel looked at it.
+    bpf() = libc::SYS_bpf, 0, 0, 4097;
+    /// clock_settime(2) from no address: `EFAULT` says that the kernel looked at it.
+    set_clock_to_nowhere() = libc::SYS_clock_settime, libc::CLOCK_REALTIME, 0;
+    /// quotactl(2) of a kind of quota that there is not: `EINVAL` says that the kernel looked at it.
+    quota_of_no_kind() = libc::SYS_quotactl, 0x8000_00ff_u32, 0, 0, 0;
+    /// set_mempolicy(2): the usual one.
+    usual_memory_policy() = libc::SYS_set_mempolicy, 0, 0, 0;
+    /// landlock_create_ruleset(2): asks for the version.
+    landlock_version() = libc::SYS_landlock_create_ruleset, 0, 0, 1;
+    /// A number that no call has.
+    no_call() = 1000, 0;
+    /// semget(2): one semaphore that only this process knows.
+    semaphores() = libc::SYS_semget, libc::IPC_PRIVATE, 1, 0o600;
+    /// semctl(2): removes a set.
+    remove_semaphores(id: c_int) = libc::SYS_semctl, id, 0, libc::IPC_RMID;
+    /// A call of administrators, without arguments: each refuses them, to whomever.
+    administrators_call(number: c_long) = number, 0, 0, 0, 0;
 }
+
+/// Calls that are for administrators alone, and do nothing without arguments: reboot(2) without its magic numbers, loading no
+/// module and no kernel, swapping on no file, a host name of no length.
+pub(crate) const ADMINISTRATORS: [c_long; 6] = [
+    libc::SYS_reboot,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_swapon,
+    libc::SYS_sethostname,
+    libc::SYS_pivot_root,
+];
 
 /// io_uring_setup(2).
 pub(crate) fn io_uring() -> Result<c_long, Errno> {
@@ -98,6 +135,75 @@ pub(crate) fn read_memory(pid: i32) -> Result<c_long, Errno> {
     check(unsafe {
         libc::syscall(libc::SYS_process_vm_readv, pid, &raw const here, 1_usize, &raw const there, 1_usize, 0_usize)
     })
+}
+
+/// process_vm_writev(2) of one byte to address 0 of `pid`: `EFAULT` says that the kernel would have let it write.
+pub(crate) fn write_memory(pid: i32) -> Result<c_long, Errno> {
+    let mut byte = 0_u8;
+    let here = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let there = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 1 };
+    // SAFETY: both vectors live through the call, and ours points to one byte of ours, which is only read.
+    check(unsafe {
+        libc::syscall(libc::SYS_process_vm_writev, pid, &raw const here, 1_usize, &raw const there, 1_usize, 0_usize)
+    })
+}
+
+/// open_by_handle_at(2) in no mount: `EBADF` says that the kernel looked at it.
+pub(crate) fn open_by_handle() -> Result<c_long, Errno> {
+    // `struct file_handle` of 8 bytes: its length, its kind, and the handle itself.
+    let handle: [u32; 4] = [8, 1, 0, 0];
+    // SAFETY: the handle says how long it is, and the kernel only reads it.
+    check(unsafe { libc::syscall(libc::SYS_open_by_handle_at, -1_isize, handle.as_ptr(), libc::O_RDONLY) })
+}
+
+/// sendmmsg(2) of one message of one byte.
+pub(crate) fn send_many(socket: BorrowedFd<'_>) -> Result<c_long, Errno> {
+    let mut byte = *b"x";
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: all zeros are a valid `struct mmsghdr`: no name, no parts, nothing beside them.
+    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    message.msg_hdr.msg_iov = &raw mut part;
+    message.msg_hdr.msg_iovlen = 1;
+    // SAFETY: one message, whose one part is a byte of ours; all of them live through the call.
+    check(unsafe { libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), &raw mut message, 1_usize, 0_usize) })
+}
+
+/// sched_setscheduler(2): this process as one that waits for nobody.
+pub(crate) fn schedule_as_batch() -> Result<c_long, Errno> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters live through the call, which reads them.
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0_usize, libc::SCHED_BATCH, &raw const parameters) })
+}
+
+/// mmap(2) of `bytes` that are writable and never touched, unmapped again.
+pub(crate) fn reserve_memory(bytes: usize) -> Result<(), Errno> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping where the kernel likes it disturbs no other.
+    let area = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if area == libc::MAP_FAILED {
+        return Err(last_errno());
+    }
+    // SAFETY: the mapping of just now, into which no reference exists.
+    unsafe { libc::munmap(area, bytes) };
+    Ok(())
+}
+
+/// ioperm(2) of more ports than there are: `EINVAL` says that the kernel looked at it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn too_many_ports() -> Result<c_long, Errno> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_ioperm, 0_usize, 0x2_0000_usize, 1_usize) })
+}
+
+/// Makes the call `number` with `arguments`, whatever that does, and returns what the kernel said.
+///
+/// Only for a process that exists for nothing else: see `battery::soak`.
+pub(crate) fn anything(number: c_long, arguments: [u64; 6]) -> c_long {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: none, on purpose: the kernel may write anywhere into this process, or unmap it. It is a fork that makes
+    // such calls until it dies, shares no memory with anybody, and owns nothing whose destructor will run; what it may
+    // do to others is what is tested.
+    unsafe { libc::syscall(number, a, b, c, d, e, f) }
 }
 
 /// name_to_handle_at(2).

@@ -247,7 +247,9 @@ pub(crate) enum Level {
 
 /// Options of `sigil doctor`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  sigil doctor\n  sigil doctor --ci\n  sigil doctor --json | jq .battery.open")]
+#[command(
+    after_help = "Examples:\n  sigil doctor\n  sigil doctor --ci\n  sigil doctor --prove\n  sigil doctor --json | jq .battery.open"
+)]
 pub(crate) struct DoctorArgs {
     /// Exit with 8 when something fails.
     #[arg(long)]
@@ -255,9 +257,10 @@ pub(crate) struct DoctorArgs {
     /// Exit with 8 when something is at least this bad.
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) fail_on: Option<Level>,
-    /// Try each escape attempt without the layers that stop it as well: shows that the battery can fail.
+    /// Try each escape attempt unconfined, without the layers that stop it, and with each of them alone as well: shows that
+    /// the battery can fail, and what each layer is worth.
     #[arg(long)]
-    pub(crate) ablate: bool,
+    pub(crate) prove: bool,
 }
 
 /// Options of `sigil approvals`.

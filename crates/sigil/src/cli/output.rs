@@ -77,6 +77,14 @@ impl Output {
         }
     }
 
+    /// How many columns text may take: those of the terminal, or those that `COLUMNS` says, or 100; never fewer than 60.
+    #[expect(clippy::unused_self, reason = "the output decides how it looks")]
+    pub(crate) fn width(&self) -> usize {
+        let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        let said = || std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+        terminal().or_else(said).filter(|columns| *columns > 0).unwrap_or(100).max(60)
+    }
+
     /// Writes a line of data. A closed pipe is the reader's choice and no error.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
         _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());

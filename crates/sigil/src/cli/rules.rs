@@ -37,9 +37,11 @@ fn attempt(code: &Code) -> Option<Rule> {
     let layers: Vec<String> = attempt.layers.iter().map(word).collect();
     let mut more = vec![
         "an attempt of the escape battery (sigil doctor)".to_owned(),
-        format!("stopped by: {}", layers.join(", ")),
+        format!("stopped by: {}", if layers.is_empty() { "nothing".to_owned() } else { layers.join(", ") }),
     ];
-    more.extend(attempt.accepted.iter().map(|(profile, why)| format!("accepted under {profile}: {why}")));
+    let accepted = sigil_sandbox::battery::ACCEPTED.iter().filter(|known| known.id == attempt.id);
+    more.extend(accepted.map(|known| format!("accepted under {}: {}", known.under.join(", "), known.why)));
+    more.extend(attempt.no_control.map(|why| format!("does not work unconfined, either: {why}")));
     Some(Rule { code: code.clone(), what: attempt.what.to_owned(), more })
 }
 

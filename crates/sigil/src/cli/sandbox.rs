@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use sigil_config::{Folders, Resolved};
 use sigil_egress::ended::InstanceCa;
 use sigil_host::Search;
-use sigil_policy::{Bundle, TrustStore, Unverified};
-use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
+use sigil_policy::{Bundle, TrustStore, Unverified, Verified};
+use sigil_proto::manifest::{Checked, FILE_NAME, Manifest, Unchecked};
 use sigil_sandbox::host::Reached;
 use sigil_sandbox::profile::{Authority, Compiled, NeverGrant, Params, Site, compile_with, ended_hosts, system_roots};
 use sigil_types::{Code, PluginName};
@@ -49,33 +50,9 @@ struct Found {
 fn compiled(context: &Context, plugin: &str) -> Result<Found, Complaint> {
     let resolved = context.resolved()?;
     let folder = find(&resolved.settings.plugins.dirs, plugin)?;
-    let manifest_path = folder.join(FILE_NAME);
-    let bytes = std::fs::read(&manifest_path).map_err(|error| file(&manifest_path, &error))?;
-    let refused =
-        |code, error: &dyn std::fmt::Display| Complaint::new(code, format!("{}: {error}", manifest_path.display()));
-    let manifest = Manifest::<Unchecked>::parse(&bytes).map_err(|error| refused(error.code(), &error))?;
-    let manifest = manifest.validate().map_err(|error| refused(error.code(), &error))?;
-
-    let (policy, trust) = (&resolved.folders.policy, resolved.folders.trust());
-    let trust = TrustStore::parse(&std::fs::read(&trust).map_err(|error| file(&trust, &error))?)?;
-    let envelope = std::fs::read(policy).map_err(|error| file(policy, &error))?;
-    let bundle = Bundle::<Unverified>::parse(&envelope)?.verify(&trust, context.now(), 0)?;
-
-    let folders = &resolved.folders;
-    let uid = rustix::process::geteuid().as_raw();
-    let site = Site {
-        tree: folder.clone(),
-        tree_digest: sigil_sandbox::tree::hash(&folder)?.digest,
-        never: NeverGrant {
-            own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
-            homes: sigil_sandbox::people::homes(),
-        },
-        host_uid: if uid == 0 { NOBODY } else { uid },
-        host_gid: if uid == 0 { NOBODY } else { rustix::process::getegid().as_raw() },
-        private: Some(PathBuf::from("/run/sigil-private")),
-        // What it would get where everything can be had; `sigil doctor` says what this host gives.
-        reached: Reached::Strict,
-    };
+    let (manifest, bundle) = (manifest(&folder)?, verified(context, &resolved)?);
+    // What it would get where everything can be had; `sigil doctor` says what this host gives.
+    let site = site(&resolved.folders, &folder, Reached::Strict)?;
     // Shown as it would be launched, with an authority that is made for the occasion.
     let ended = ended_hosts(manifest.spec(), bundle.ceilings());
     let mut params = Params::default();
@@ -106,6 +83,40 @@ fn explain(context: &Context, plugin: &str) -> Outcome {
     let layers: Vec<String> = compiled.profile.required.iter().map(word).collect();
     output.line(format!("layers: {}", layers.join(", ")));
     Ok(Exit::Ok)
+}
+
+/// The manifest in `folder`, with every mistake refused.
+pub(super) fn manifest(folder: &Path) -> Result<Manifest<Checked>, Complaint> {
+    let path = folder.join(FILE_NAME);
+    let bytes = std::fs::read(&path).map_err(|error| file(&path, &error))?;
+    let refused = |code, error: &dyn std::fmt::Display| Complaint::new(code, format!("{}: {error}", path.display()));
+    let manifest = Manifest::<Unchecked>::parse(&bytes).map_err(|error| refused(error.code(), &error))?;
+    manifest.validate().map_err(|error| refused(error.code(), &error))
+}
+
+/// The signed policy, verified by the keys of this set-up.
+pub(super) fn verified(context: &Context, resolved: &Resolved) -> Result<Bundle<Verified>, Complaint> {
+    let (policy, trust) = (&resolved.folders.policy, resolved.folders.trust());
+    let trust = TrustStore::parse(&std::fs::read(&trust).map_err(|error| file(&trust, &error))?)?;
+    let envelope = std::fs::read(policy).map_err(|error| file(policy, &error))?;
+    Ok(Bundle::<Unverified>::parse(&envelope)?.verify(&trust, context.now(), 0)?)
+}
+
+/// What the launcher would know of a launch from `folder`, on a host that reaches `reached`.
+pub(super) fn site(folders: &Folders, folder: &Path, reached: Reached) -> Result<Site, Complaint> {
+    let uid = rustix::process::geteuid().as_raw();
+    Ok(Site {
+        tree: folder.to_owned(),
+        tree_digest: sigil_sandbox::tree::hash(folder)?.digest,
+        never: NeverGrant {
+            own: vec![folders.data.clone(), folders.config.clone(), folders.launcher.clone()],
+            homes: sigil_sandbox::people::homes(),
+        },
+        host_uid: if uid == 0 { NOBODY } else { uid },
+        host_gid: if uid == 0 { NOBODY } else { rustix::process::getegid().as_raw() },
+        private: Some(PathBuf::from("/run/sigil-private")),
+        reached,
+    })
 }
 
 /// The plugin's folder: named directly, or found where plugins are looked up.
