@@ -1,6 +1,6 @@
 //! TLS that is ended, from manifest and signed policy to what the program is given.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 use std::path::Path;
 
