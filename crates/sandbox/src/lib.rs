@@ -11,6 +11,7 @@ pub mod battery;
 mod cgroup;
 pub mod client;
 pub mod confine;
+pub mod denials;
 pub mod doctor;
 pub mod host;
 pub mod launcher;

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use sigil_sandbox::profile::base::{BaseProfile, Feature, OwnProfile};
+use sigil_sandbox::profile::recorded::{self, OBSERVED, Recording};
 use sigil_sandbox::profile::seccomp::{self, Alternative, BpfProgram, Comparison, Condition, FilterData, Width};
 use sigil_sandbox::profile::syscalls;
 
 /// `struct seccomp_data`, as far as filters look at it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Call {
     number: u32,
     arch: u32,
@@ -20,6 +21,8 @@ struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Allow,
+    /// Somebody is asked, and answers.
+    Ask,
     Errno(u32),
     Kill,
 }
@@ -69,6 +72,8 @@ fn verdict(programs: &[BpfProgram], call: &Call) -> Verdict {
         match run(program, call) {
             0x7fff_0000 => {}
             0x8000_0000 => return Verdict::Kill,
+            0x7fc0_0000 if result == Verdict::Allow => result = Verdict::Ask,
+            0x7fc0_0000 => {}
             errno if errno & 0xffff_0000 == 0x0005_0000 => result = Verdict::Errno(errno & 0xffff),
             other => panic!("unknown result {other:#x}"),
         }
@@ -184,6 +189,12 @@ fn every_family_allows_no_more_than_one_of_the_widest() {
     }
 }
 
+/// Every number with every argument at which the data may change their mind.
+fn every_call(filter: &FilterData) -> Vec<Call> {
+    let calls = |number| arguments(filter, number).into_iter().map(move |args| Call { number, arch: OURS, args });
+    (0..=511).flat_map(calls).collect()
+}
+
 #[test]
 fn every_number_gets_what_the_data_says() {
     for (name, filter) in cases() {
@@ -199,6 +210,61 @@ fn every_number_gets_what_the_data_says() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn recording_changes_no_verdict() {
+    for (name, filter) in cases() {
+        for recording in [Recording::Refused, Recording::Looks] {
+            let compiled = recorded::compile(&filter, recording).expect("compiles");
+            let mut asked = BTreeSet::new();
+            for call in every_call(&filter) {
+                let number = i64::from(call.number);
+                let with = verdict(&compiled.programs, &call);
+                let answered = match with {
+                    Verdict::Ask if compiled.answers.is_observed(number) => Verdict::Allow,
+                    Verdict::Ask => Verdict::Errno(compiled.answers.errno()),
+                    other => other,
+                };
+                let known = syscalls::name(number);
+                assert_eq!(answered, stated(&filter, &call), "{name}, {recording:?}: {known:?} {call:x?}");
+                if with == Verdict::Ask {
+                    asked.extend(known);
+                }
+                // Who asks about what it refuses hears of every refusal but those that libraries expect.
+                let hears = with == Verdict::Ask || answered == ENOSYS || compiled.answers.is_observed(number);
+                assert!(hears || answered == Verdict::Allow, "{name}: {known:?} {call:x?}");
+            }
+            assert!(["mount", "ptrace", "ioctl"].iter().all(|call| asked.contains(call)), "{asked:?}");
+            let looks = OBSERVED.iter().filter(|call| filter.allow.contains_key(**call));
+            for call in looks.filter(|call| syscalls::number(call).is_some()) {
+                let number = syscalls::number(call).expect("just seen");
+                assert_eq!(compiled.answers.is_observed(number), recording == Recording::Looks, "{call}");
+            }
+            for arch in [0x4000_0003, 0] {
+                assert_eq!(verdict(&compiled.programs, &Call { number: 1, arch, args: [0; 6] }), Verdict::Kill);
+            }
+            let x32 = Call { number: 0x4000_0001, arch: OURS, args: [0; 6] };
+            assert_eq!(verdict(&compiled.programs, &x32), Verdict::Kill);
+        }
+    }
+}
+
+#[test]
+fn only_the_last_program_asks_and_a_filter_without_a_way_out_is_not_recorded() {
+    for (name, filter) in cases() {
+        for recording in [Recording::Refused, Recording::Looks] {
+            let programs = recorded::compile(&filter, recording).expect("compiles").programs;
+            let asks = |program: &BpfProgram| program.iter().any(|op| op.code == 0x06 && op.k == 0x7fc0_0000);
+            let (last, before) = programs.split_last().expect("some");
+            assert!(asks(last) && !before.iter().any(asks), "{name}");
+            assert!(programs.iter().all(|program| program.len() <= 4096), "{name}: longer than the kernel takes");
+        }
+        let mut mute = filter.clone();
+        mute.allow.remove("sendmsg");
+        let refused = recorded::compile(&mute, Recording::Refused).expect_err("it could not report");
+        assert_eq!(refused.code().as_str(), "sandbox.filter.recording.impossible");
     }
 }
 

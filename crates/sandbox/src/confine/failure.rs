@@ -171,6 +171,8 @@ impl<T> At<T> for Result<T, Errno> {
 pub(super) enum Message {
     /// The proxy's listener; its descriptor comes with it.
     Listener,
+    /// The listener of the system call filter; its descriptor comes with it.
+    Asks,
     /// All layers stand; the program is executed next.
     Applied(LayerReport),
     /// The launch was given up.

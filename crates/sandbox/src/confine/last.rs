@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, getsid, set_parent_process_d
 
 use super::failure::{At, Failure, Message, Stage};
 use super::landlock;
+use super::listen;
 use super::prepared::Prepared;
 use super::sources::Source;
 use super::start::{EXIT, OWN, STATUS};
@@ -111,9 +112,7 @@ fn become_program(
             let fence = fence(getpid()).map_err(|error| refused(error.to_string()))?;
             seccompiler::apply_filter(&fence).map_err(|error| refused(error.to_string()))?;
         }
-        for filter in prepared.filters() {
-            seccompiler::apply_filter(filter).map_err(|error| refused(error.to_string()))?;
-        }
+        listen::install(prepared)?;
         report.applied.insert(Layer::Seccomp);
         if sys::is_filtered(prepared.profile().seccomp.default_errno) {
             report.proven.insert(Layer::Seccomp);

@@ -12,6 +12,7 @@ mod gateway;
 mod ids;
 mod landlock;
 mod last;
+mod listen;
 mod mounts;
 mod prepared;
 mod root;
@@ -24,6 +25,7 @@ pub(crate) mod trial;
 
 pub use failure::{Failure, Stage, StartFailed};
 pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway, try_gateway};
+pub use listen::Listening;
 pub(crate) use mounts::Mounts;
 pub use prepared::{Pin, Prepared};
 pub use standby::Standby;

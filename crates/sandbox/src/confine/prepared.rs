@@ -12,7 +12,8 @@ use super::failure::StartFailed;
 use super::ids::Ids;
 use crate::host::{LEAST_ABI, STRICT_ABI};
 use crate::profile::base::BaseProfile;
-use crate::profile::seccomp::{self, BpfProgram};
+use crate::profile::recorded::{self, Answers, Recorded, Recording};
+use crate::profile::seccomp::{self, BpfProgram, CompileFilter};
 use crate::profile::{Access, Bind, Layer, Namespace, Network, Posture, ProcMode, Profile, TREE};
 use crate::sys::ExecImage;
 
@@ -46,6 +47,8 @@ pub struct Prepared {
     profile: Profile,
     digest: Digest,
     filters: Vec<BpfProgram>,
+    /// What the last filter's questions are answered with, when refused calls are recorded.
+    answers: Option<Answers>,
     image: ExecImage,
     program: CString,
     target: Target,
@@ -63,7 +66,19 @@ impl Prepared {
         if !profile.ablated.is_empty() {
             return Err(invalid("layers may be left out only for Sigil's own probe"));
         }
-        Self::build(profile, pins, Target::Inside)
+        Self::build(profile, pins, Target::Inside, None)
+    }
+
+    /// As [`Prepared::new`], for a program of which calls are recorded: whoever starts it gets the listener with it, and
+    /// must give it to a recorder.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`]; also when the profile's filter cannot be recorded.
+    pub fn recorded(profile: Profile, pins: Vec<Pin>, recording: Recording) -> Result<Self, StartFailed> {
+        if !profile.ablated.is_empty() {
+            return Err(invalid("layers may be left out only for Sigil's own probe"));
+        }
+        Self::build(profile, pins, Target::Inside, Some(recording))
     }
 
     /// As [`Prepared::new`], for this very program as the probe: the profile's path is not used, and layers may be left
@@ -75,10 +90,15 @@ impl Prepared {
         use rustix::fs::{CWD, Mode, OFlags, openat};
         let own = openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|source| StartFailed::Host { what: "cannot open the probe, /proc/self/exe", source })?;
-        Self::build(profile, Vec::new(), Target::Own(own))
+        Self::build(profile, Vec::new(), Target::Own(own), None)
     }
 
-    fn build(profile: Profile, pins: Vec<Pin>, target: Target) -> Result<Self, StartFailed> {
+    fn build(
+        profile: Profile,
+        pins: Vec<Pin>,
+        target: Target,
+        recording: Option<Recording>,
+    ) -> Result<Self, StartFailed> {
         check_postures(&profile)?;
         let as_root = rustix::process::geteuid().is_root();
         let ids = ids(&profile, as_root)?;
@@ -94,7 +114,8 @@ impl Prepared {
         if profile.hostname.is_empty() || profile.hostname.len() > 64 {
             return Err(invalid("the host name must have 1 to 64 bytes"));
         }
-        let filters = seccomp::compile(&profile.seccomp).map_err(|error| StartFailed::Profile(error.to_string()))?;
+        let (filters, answers) =
+            filters(&profile, recording).map_err(|error| StartFailed::Profile(error.to_string()))?;
         if profile.exec.argv.is_empty() {
             return Err(invalid("the argument vector is empty"));
         }
@@ -103,7 +124,8 @@ impl Prepared {
         let program = path_c_string(&profile.exec.path)?;
         let digest =
             Digest::of(&serde_json::to_vec(&profile).map_err(|error| StartFailed::Profile(error.to_string()))?);
-        Ok(Self { digest, filters, image: ExecImage::new(argv, env), program, target, pins, ids, as_root, profile })
+        let image = ExecImage::new(argv, env);
+        Ok(Self { digest, filters, answers, image, program, target, pins, ids, as_root, profile })
     }
 
     /// The profile.
@@ -120,6 +142,11 @@ impl Prepared {
 
     pub(super) fn filters(&self) -> &[BpfProgram] {
         &self.filters
+    }
+
+    /// What the last filter's questions are answered with, when it asks any.
+    pub(super) const fn answers(&self) -> Option<&Answers> {
+        self.answers.as_ref()
     }
 
     pub(super) const fn image(&self) -> &ExecImage {
@@ -221,6 +248,15 @@ impl Prepared {
 
 fn invalid(why: impl Into<String>) -> StartFailed {
     StartFailed::Profile(why.into())
+}
+
+fn filters(
+    profile: &Profile,
+    recording: Option<Recording>,
+) -> Result<(Vec<BpfProgram>, Option<Answers>), CompileFilter> {
+    let Some(recording) = recording else { return Ok((seccomp::compile(&profile.seccomp)?, None)) };
+    let Recorded { programs, answers } = recorded::compile(&profile.seccomp, recording)?;
+    Ok((programs, Some(answers)))
 }
 
 fn check_postures(profile: &Profile) -> Result<(), StartFailed> {

@@ -13,10 +13,12 @@ use rustix::process::{Pid, Signal};
 
 use super::child;
 use super::failure::{Message, StartFailed};
+use super::listen::{self, Listening};
 use super::prepared::Prepared;
 use super::standby::{Init, Seen, Standby};
 use crate::cgroup::Group;
 use crate::profile::Layer;
+use crate::profile::recorded::Answers;
 use crate::report::LayerReport;
 use crate::sys::{self, Forked};
 
@@ -58,6 +60,8 @@ pub struct Enforced {
     pub report: LayerReport,
     /// Its control group, if it has one.
     pub(crate) group: Option<Group>,
+    /// The questions of its filter, when its calls are recorded. Without a recorder refused calls fail with `ENOSYS`.
+    pub listening: Option<Listening>,
 }
 
 impl Enforced {
@@ -179,9 +183,10 @@ impl Standby {
             return Err(StartFailed::Host { what: "cannot hand over the streams", source });
         }
         match self.settle(prepared) {
-            Ok((report, egress)) => {
+            Ok(Heard { report, egress, listening }) => {
                 let Self { init, exit, group, .. } = self;
-                Ok(Enforced { init: init.release(), exit, egress, report, group })
+                let (init, report) = (init.release(), report.unwrap_or_default());
+                Ok(Enforced { init, exit, egress, report, group, listening })
             }
             Err(failed) => {
                 let wait = self.init.end();
@@ -191,34 +196,30 @@ impl Standby {
     }
 
     /// Waits until the program executes, and reads what the confined half said meanwhile.
-    fn settle(&self, prepared: &Prepared) -> Result<(LayerReport, Option<OwnedFd>), StartFailed> {
-        await_end(&self.ready)?;
-        let (mut report, mut egress) = (None, None);
-        let mut buffer = vec![0; 16 * 1024];
-        while readable(&self.status) {
-            let (length, fds) = match sys::receive_with_fds(self.status.as_fd(), &mut buffer) {
-                // It ended before it took the streams. The kernel says so once, before what it had said itself.
-                Err(Errno::CONNRESET) => continue,
-                other => other.map_err(|source| StartFailed::Host { what: "cannot read the status socket", source })?,
-            };
-            if length == 0 {
-                break;
-            }
-            let message = buffer.get(..length).and_then(|bytes| serde_json::from_slice(bytes).ok());
-            match message {
-                Some(Message::Failed(failure)) => return Err(failure.into()),
-                Some(Message::Applied(layers)) => report = Some(layers),
-                Some(Message::Listener) => egress = fds.into_iter().next(),
-                None => return Err(StartFailed::Died(0)),
+    fn settle(&self, prepared: &Prepared) -> Result<Heard, StartFailed> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut heard = Heard::default();
+        if let Some(answers) = prepared.answers() {
+            while heard.listening.is_none()
+                && await_input(&self.status, deadline)?
+                && heard.one(&self.status, answers)?
+            {}
+            if let Some(listening) = &heard.listening {
+                listen::until_executed(listening, &self.ready, deadline, PATIENCE)?;
             }
         }
-        let report = report.ok_or(StartFailed::Died(0))?;
+        if !await_input(&self.ready, deadline)? {
+            return Err(StartFailed::TimedOut(PATIENCE.as_secs()));
+        }
+        let none = Answers::default();
+        while readable(&self.status) && heard.one(&self.status, prepared.answers().unwrap_or(&none))? {}
+        let report = heard.report.as_ref().ok_or(StartFailed::Died(0))?;
         let required = prepared.required();
         let missing: BTreeSet<Layer> = report.missing(&required).union(&report.unproven(&required)).copied().collect();
         if !missing.is_empty() {
             return Err(StartFailed::LayerMissing(missing));
         }
-        Ok((report, egress))
+        Ok(heard)
     }
 }
 
@@ -231,18 +232,51 @@ fn clone_into(namespaces: i32, group: Option<&Group>) -> Result<Forked, Errno> {
     }
 }
 
-/// Waits until the other end of `ready` is closed: by execve(2), or by death.
-fn await_end(ready: &OwnedFd) -> Result<(), StartFailed> {
-    let deadline = Instant::now() + PATIENCE;
+/// What the confined half has said.
+#[derive(Default)]
+struct Heard {
+    report: Option<LayerReport>,
+    egress: Option<OwnedFd>,
+    listening: Option<Listening>,
+}
+
+impl Heard {
+    /// Reads one message; whether there may be more.
+    fn one(&mut self, status: &OwnedFd, answers: &Answers) -> Result<bool, StartFailed> {
+        let mut buffer = vec![0; 16 * 1024];
+        let (length, fds) = match sys::receive_with_fds(status.as_fd(), &mut buffer) {
+            // It ended before it took the streams. The kernel says so once, before what it had said itself.
+            Err(Errno::CONNRESET) => return Ok(true),
+            other => other.map_err(|source| StartFailed::Host { what: "cannot read the status socket", source })?,
+        };
+        if length == 0 {
+            return Ok(false);
+        }
+        match buffer.get(..length).and_then(|bytes| serde_json::from_slice(bytes).ok()) {
+            Some(Message::Failed(failure)) => return Err(failure.into()),
+            Some(Message::Applied(layers)) => self.report = Some(layers),
+            Some(Message::Listener) => self.egress = fds.into_iter().next(),
+            Some(Message::Asks) => {
+                self.listening = fds.into_iter().next().map(|fd| Listening { fd, answers: answers.clone() });
+            }
+            None => return Err(StartFailed::Died(0)),
+        }
+        Ok(true)
+    }
+}
+
+/// Waits until something can be read from `fd`, or its other end is closed: by execve(2), or by death. `false` when neither
+/// happens in time.
+fn await_input(fd: &OwnedFd, deadline: Instant) -> Result<bool, StartFailed> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(StartFailed::TimedOut(PATIENCE.as_secs()));
+            return Ok(false);
         }
-        let mut fds = [PollFd::new(ready, PollFlags::IN)];
+        let mut fds = [PollFd::new(fd, PollFlags::IN)];
         match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
             Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(true),
             Err(source) => return Err(StartFailed::Host { what: "cannot wait for the program", source }),
         }
     }

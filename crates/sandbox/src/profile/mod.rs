@@ -14,6 +14,7 @@ mod limits;
 mod never;
 mod pins;
 mod posture;
+pub mod recorded;
 mod reduced;
 mod refused;
 pub mod seccomp;

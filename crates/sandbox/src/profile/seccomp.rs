@@ -103,6 +103,14 @@ pub enum CompileFilter {
     /// This processor architecture has no filter.
     #[error("there is no system call filter for the architecture {0}")]
     Architecture(&'static str),
+    /// The filter does not let its own start report to a recorder.
+    #[error(
+        "refused calls cannot be recorded under this filter: {why}; take the recording away, or correct the profile"
+    )]
+    Unrecordable {
+        /// Why not.
+        why: &'static str,
+    },
     /// The compiler of filters refused.
     #[error("the filter cannot be compiled: {0}")]
     Backend(#[from] seccompiler::BackendError),
@@ -116,6 +124,7 @@ impl CompileFilter {
             Self::Unknown { .. } => const { Code::new("sandbox.filter.call.unknown") },
             Self::Hidden { .. } => const { Code::new("sandbox.filter.enosys.hidden") },
             Self::Architecture(_) => const { Code::new("sandbox.filter.architecture.unsupported") },
+            Self::Unrecordable { .. } => const { Code::new("sandbox.filter.recording.impossible") },
             Self::Backend(_) => const { Code::new("sandbox.filter.backend.refused") },
         }
     }
@@ -176,7 +185,9 @@ fn build(filter: &FilterData, shortcuts: bool) -> Result<Vec<BpfProgram>, Compil
     Ok(vec![with_x32_guard(first), second])
 }
 
-fn numbered(rules: &BTreeMap<String, Vec<Alternative>>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, CompileFilter> {
+pub(super) fn numbered(
+    rules: &BTreeMap<String, Vec<Alternative>>,
+) -> Result<BTreeMap<i64, Vec<SeccompRule>>, CompileFilter> {
     let mut numbered = BTreeMap::new();
     for (name, alternatives) in rules {
         if !syscalls::is_known(name) {

@@ -12,6 +12,7 @@ mod memory;
 mod mount;
 mod namespaces;
 mod net;
+mod notify;
 mod privileges;
 pub(crate) mod probe;
 mod signals;
@@ -27,6 +28,9 @@ pub use memory::give_back;
 pub(crate) use mount::{MountFlags, set_mount_flags, set_mount_id_map};
 pub(crate) use namespaces::{is_filtered, landlock_abi, namespaces, unshare};
 pub(crate) use net::{listen_loopback, loopback_up};
+pub(crate) use notify::{
+    CallAnswer, Notification, answer_call, call_waits, install_listener, read_other, receive_call,
+};
 pub(crate) use privileges::{drop_all_privileges, privileges, set_ids, thread_count};
 pub(crate) use signals::{
     block_forwarded_signals, block_signals, forward_and_reap, forward_until_exit, kill_all_others, kill_process,

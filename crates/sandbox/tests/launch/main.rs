@@ -15,6 +15,7 @@ mod confined;
 mod harness;
 mod launched;
 mod measured;
+mod recorded;
 mod refused;
 mod witness;
 mod world;
@@ -23,5 +24,7 @@ fn main() -> std::process::ExitCode {
     if let Some(status) = command::become_command().or_else(measured::measure) {
         return status;
     }
-    harness::main(&[confined::TESTS, launched::TESTS, refused::TESTS, witness::TESTS, command::TESTS].concat())
+    harness::main(
+        &[confined::TESTS, launched::TESTS, refused::TESTS, witness::TESTS, command::TESTS, recorded::TESTS].concat(),
+    )
 }
