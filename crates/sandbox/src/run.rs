@@ -135,18 +135,19 @@ pub fn run(options: &Options, egress: Option<ServeEgress<'_>>) -> Result<ExitSta
 }
 
 /// A standard stream, if it is open.
-fn open(fd: BorrowedFd<'static>) -> Option<BorrowedFd<'static>> {
+pub(crate) fn open(fd: BorrowedFd<'static>) -> Option<BorrowedFd<'static>> {
     rustix::io::fcntl_getfd(fd.as_fd()).is_ok().then_some(fd)
 }
 
-fn compile(options: &Options) -> Result<Compiled, RunFailed> {
+/// The profile of a command, with what was given to it.
+pub(crate) fn compile(options: &Options) -> Result<Compiled, RunFailed> {
     let base = BaseProfile::load(&options.profile).map_err(profile::CompileRefused::from)?;
     let real =
         |path: &PathBuf| std::fs::canonicalize(path).map_err(|source| RunFailed::Path { path: path.clone(), source });
     let read: Vec<PathBuf> = options.read.iter().map(real).collect::<Result<_, _>>()?;
     let execute: Vec<PathBuf> = options.execute.iter().map(real).collect::<Result<_, _>>()?;
     let write: Vec<PathBuf> = options.write.iter().map(real).collect::<Result<_, _>>()?;
-    let never = NeverGrant { own: vec![PathBuf::from("/var/lib/sigil")], homes: people::homes() };
+    let never = never();
 
     let search = base.env.get("PATH").map_or("/usr/bin:/bin", String::as_str);
     let (path, own_bind) = find(&options.command, search, base, &execute, &never)?;
@@ -172,6 +173,11 @@ fn compile(options: &Options) -> Result<Compiled, RunFailed> {
         binds.push(bind);
     }
     Ok(compiled)
+}
+
+/// What is never granted to a command on this machine.
+pub(crate) fn never() -> NeverGrant {
+    NeverGrant { own: vec![PathBuf::from("/var/lib/sigil")], homes: people::homes() }
 }
 
 /// The user and group outside. Under root one that nobody has, and that is no plugin's.

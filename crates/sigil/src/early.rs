@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use sigil_audit::{AuditLog, Filter, LocalSigner, SigningKey, Stored};
+use sigil_audit::{AuditLog, Entry, Filter, LocalSigner, SigningKey, Stored};
 use sigil_egress::{EgressRule, Identity, Proxy, ProxyLimits, Surroundings, SystemResolver};
+use sigil_sandbox::denials::{HostRefused, learn};
 use sigil_sandbox::profile::Egress;
-use sigil_types::{Clock, InstanceId, SystemClock};
+use sigil_types::{Clock, Code, InstanceId, SystemClock};
 
 /// Takes over when this program was started as a probe, or as `sigil sandbox run`.
 pub(crate) fn take_over(arguments: &[OsString]) -> Option<ExitCode> {
@@ -36,10 +37,25 @@ pub(crate) fn take_over(arguments: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::from(code))
 }
 
-/// The egress proxy of one command: the real one, with an audit log that lives as long as the command does.
-struct Served {
-    audit: AuditLog,
-    _folder: tempfile::TempDir,
+/// Who the proxy's log says that a command is.
+const COMMAND: &str = "command";
+
+/// The egress proxy of one command, once it serves: the real one, with an audit log that lives as long as the command does.
+#[derive(Debug, Default)]
+pub(crate) struct Served(Option<(AuditLog, tempfile::TempDir)>);
+
+impl learn::Outlet for Served {
+    fn serve(&mut self, listener: OwnedFd, rules: &Egress) -> Result<(), String> {
+        *self = Self::start(listener, rules).map_err(|error| format!("{error:#}"))?;
+        Ok(())
+    }
+
+    fn refused(&mut self) -> Vec<HostRefused> {
+        let Some((audit, _)) = &self.0 else { return Vec::new() };
+        // Behind everything that the proxy has written: when it is durable, all of that can be read.
+        _ = audit.append(Entry::new(Code::new("sandbox.learn.command.ended"), COMMAND)).wait();
+        crate::refusals::of(audit, COMMAND).unwrap_or_default()
+    }
 }
 
 impl Served {
@@ -53,7 +69,7 @@ impl Served {
             opaque: false,
         };
         let identity = Identity {
-            plugin: "command".parse()?,
+            plugin: COMMAND.parse()?,
             instance: InstanceId::generate(SystemClock.now()),
             workspace: None,
             rules: egress.hosts.iter().map(rule).collect(),
@@ -72,13 +88,14 @@ impl Served {
             runtime.block_on(std::future::pending::<()>());
             drop(handle);
         });
-        Ok(Self { audit, _folder: folder })
+        Ok(Self(Some((audit, folder))))
     }
 
     /// Says on standard error what was refused: the command itself was told nothing but that it was.
     fn tell_refusals(&self) {
+        let Some((audit, _)) = &self.0 else { return };
         let filter = Filter { kind: Some("egress".to_owned()), oldest_first: true, ..Filter::default() };
-        let entries = self.audit.query(&filter).unwrap_or_default();
+        let entries = audit.query(&filter).unwrap_or_default();
         let text = |entry: &Stored, key: &str| {
             entry.data.get(key).and_then(|value| value.as_str()).map(crate::cli::safe::line)
         };

@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod early;
+mod refusals;
 mod setup;
 mod wire;
 

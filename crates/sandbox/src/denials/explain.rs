@@ -132,7 +132,8 @@ impl Subject<'_> {
                 Denial { proposal, never, ..base }
             }
             Sight::File { path, need } => {
-                let (proposal, never) = self.file(Path::new(path), *need);
+                let file = Path::new(path);
+                let (proposal, never) = self.file(file, *need, file.exists());
                 let why = "no rule of this sandbox covers it for that".to_owned();
                 let base = denial(format!("{} {path}", verb(*need)), why, Layer::MountNs, Evidence::Hint);
                 Denial { proposal, never, ..base }
@@ -147,7 +148,8 @@ impl Subject<'_> {
             Sight::Audited { blockers, path } => {
                 let need = needed(blockers);
                 let (proposal, never) = match path {
-                    Some(path) => self.file(Path::new(path), need),
+                    // The kernel names what is there, and this process may not be able to look.
+                    Some(path) => self.file(Path::new(path), need, true),
                     None => (None, Some("the record names no file".to_owned())),
                 };
                 let what = format!("{} {}", verb(need), path.as_deref().unwrap_or("something"));
@@ -169,7 +171,7 @@ impl Subject<'_> {
         }
     }
 
-    fn file(&self, path: &Path, need: Need) -> (Option<Proposal>, Option<String>) {
+    fn file(&self, path: &Path, need: Need, is_there: bool) -> (Option<Proposal>, Option<String>) {
         let (proposal, access): (fn(PathBuf) -> Proposal, _) = match need {
             Need::Look | Need::Read => (Proposal::Read, Access::Read),
             Need::Execute => (Proposal::Execute, Access::Exec),
@@ -178,7 +180,7 @@ impl Subject<'_> {
         match self.never.check(path, access) {
             Err(why) => (None, Some(format!("it is never granted: {why}"))),
             // A bind needs something that is there.
-            Ok(()) if path.exists() => (Some(proposal(path.to_owned())), None),
+            Ok(()) if is_there => (Some(proposal(path.to_owned())), None),
             Ok(()) => match path.parent().filter(|folder| folder.is_dir()) {
                 Some(folder) => match self.never.check(folder, access) {
                     Ok(()) => (Some(proposal(folder.to_owned())), None),

@@ -15,8 +15,10 @@ pub struct RuleSet {
     binds: Vec<(PathBuf, PathBuf, Access)>,
     /// Private folders in memory.
     private: Vec<PathBuf>,
-    /// What exists only inside: files and device nodes.
+    /// Files that exist only inside.
     own: Vec<PathBuf>,
+    /// What `/dev` has inside.
+    devices: Vec<PathBuf>,
     proc: bool,
 }
 
@@ -37,11 +39,13 @@ impl RuleSet {
     /// The rules of `profile`.
     #[must_use]
     pub fn of(profile: &Profile) -> Self {
-        let devices = profile.devices.iter().map(|device| Path::new("/dev").join(device.name()));
+        // Beside the nodes the links that every program has there, to its own descriptors.
+        let names = profile.devices.iter().map(|device| device.name()).chain(["fd", "stdin", "stdout", "stderr"]);
         Self {
             binds: profile.binds.iter().map(|bind| (bind.target.clone(), bind.source.clone(), bind.access)).collect(),
             private: profile.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).collect(),
-            own: profile.files.iter().map(|file| file.path.clone()).chain(devices).collect(),
+            own: profile.files.iter().map(|file| file.path.clone()).collect(),
+            devices: names.map(|name| Path::new("/dev").join(name)).collect(),
             proc: profile.proc == ProcMode::Pids,
         }
     }
@@ -51,6 +55,9 @@ impl RuleSet {
     #[must_use]
     pub fn refuses(&self, path: &Path, need: Need) -> Option<PathBuf> {
         let path = plain(path)?;
+        if need != Need::Execute && self.devices.iter().any(|device| path.starts_with(device)) {
+            return None;
+        }
         match self.cover(&path) {
             Cover::Own if need <= Need::Read => None,
             Cover::Own => Some(path),
@@ -85,7 +92,13 @@ impl RuleSet {
             (Some(bind), _) => Cover::Bind(bind),
             (None, Some(_)) => Cover::Private,
             (None, None) => {
-                let targets = self.binds.iter().map(|(target, ..)| target).chain(&self.private).chain(&self.own);
+                let targets = self
+                    .binds
+                    .iter()
+                    .map(|(target, ..)| target)
+                    .chain(&self.private)
+                    .chain(&self.own)
+                    .chain(&self.devices);
                 if targets.into_iter().any(|target| target.starts_with(path)) { Cover::Above } else { Cover::Nothing }
             }
         }
@@ -162,7 +175,8 @@ mod tests {
                 ("/plugin".into(), at("tree"), Access::Exec),
             ],
             private: vec!["/tmp/private".into()],
-            own: vec!["/etc/passwd".into(), "/dev/null".into()],
+            own: vec!["/etc/passwd".into()],
+            devices: vec!["/dev/null".into(), "/dev/fd".into()],
             proc: true,
         }
     }
@@ -189,7 +203,9 @@ mod tests {
             ("/".into(), Need::Look),
             ("/tmp/private/x".into(), Need::Write),
             ("/etc/passwd".into(), Need::Read),
-            ("/dev/null".into(), Need::Read),
+            ("/dev/null".into(), Need::Write),
+            ("/dev/fd/3".into(), Need::Read),
+            ("/dev".into(), Need::Look),
             ("/proc/self/maps".into(), Need::Read),
             ("/proc/1".into(), Need::Look),
             ("/plugin/a".into(), Need::Execute),

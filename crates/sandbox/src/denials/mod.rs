@@ -10,6 +10,7 @@
 
 mod calls;
 mod explain;
+pub mod learn;
 mod ledger;
 mod looks;
 mod proposal;
@@ -21,7 +22,7 @@ use sigil_types::Timestamp;
 pub use explain::{Denial, Evidence, HostRefused, Subject, explain};
 pub use ledger::{Ledger, MOST};
 pub use looks::RuleSet;
-pub use proposal::{Proposal, flags, manifest, policy};
+pub use proposal::{Proposal, flags, least, manifest, policy, quoted};
 pub use recorder::Recorder;
 
 /// One thing that was refused, as often as it was.

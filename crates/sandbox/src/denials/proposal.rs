@@ -50,6 +50,18 @@ impl fmt::Display for Proposal {
     }
 }
 
+/// `proposals` without those that others among them cover: what may be changed may be read.
+#[must_use]
+pub fn least(proposals: &[Proposal]) -> Vec<Proposal> {
+    let covers = |one: &Proposal, other: &Proposal| match (one, other) {
+        (Proposal::Write(folder) | Proposal::Execute(folder) | Proposal::Read(folder), Proposal::Read(path))
+        | (Proposal::Write(folder), Proposal::Write(path))
+        | (Proposal::Execute(folder), Proposal::Execute(path)) => one != other && path.starts_with(folder),
+        _ => false,
+    };
+    proposals.iter().filter(|one| !proposals.iter().any(|other| covers(other, one))).cloned().collect()
+}
+
 /// Several proposals as options of `sigil sandbox run`, in the words of a shell.
 #[must_use]
 pub fn flags<'a>(proposals: impl IntoIterator<Item = &'a Proposal>) -> Vec<String> {
@@ -58,7 +70,8 @@ pub fn flags<'a>(proposals: impl IntoIterator<Item = &'a Proposal>) -> Vec<Strin
 }
 
 /// `word` as one word of a shell (sh(1)).
-fn quoted(word: &str) -> String {
+#[must_use]
+pub fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,@%+=".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
@@ -168,6 +181,16 @@ mod tests {
         let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let words: Vec<String> = some().iter().flat_map(Proposal::options).collect();
         assert_eq!(String::from_utf8(ran.stdout).unwrap().lines().collect::<Vec<_>>(), words);
+    }
+
+    #[test]
+    fn what_is_covered_is_left_out() {
+        let (read, write) = (Proposal::Read("/a/b".into()), Proposal::Write("/a".into()));
+        assert_eq!(least(&[read.clone(), write.clone()]), [write.clone()]);
+        assert_eq!(least(&[read.clone(), Proposal::Read("/a".into())]), [Proposal::Read("/a".into())]);
+        let apart = [Proposal::Write("/a/b".into()), Proposal::Read("/a".into()), Proposal::Read("/ab".into())];
+        assert_eq!(least(&apart), apart);
+        assert_eq!(least(&[read.clone(), Proposal::Write("/a/b".into())]), [Proposal::Write("/a/b".into())]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sigil_types::Digest;
 
+pub(crate) use compile::with_proxy;
 pub use compile::{
     CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, compile_with, reduce,
 };

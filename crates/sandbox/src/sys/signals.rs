@@ -127,6 +127,14 @@ pub(crate) fn block_forwarded_signals() -> Result<(), Errno> {
     set_mask(libc::SIG_BLOCK, forwarded())
 }
 
+/// Undoes [`block_forwarded_signals`].
+///
+/// # Errors
+/// None on a kernel that Sigil runs on.
+pub(crate) fn unblock_forwarded_signals() -> Result<(), Errno> {
+    set_mask(libc::SIG_UNBLOCK, forwarded())
+}
+
 /// Passes signals on to the process `init` until that one has ended, and reaps it.
 ///
 /// # Errors

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sigil_types::{ApprovalId, SessionId, TurnId};
 
 pub(crate) use groups::{
-    AuditCommand, ConfigCommand, PassphraseArgs, PluginCommand, PolicyCommand, ProfileArgs, ProfileFormat,
-    SandboxCommand, SecretCommand,
+    AuditCommand, ConfigCommand, LearnArgs, PassphraseArgs, PluginCommand, PolicyCommand, ProfileArgs, ProfileFormat,
+    SandboxCommand, SecretCommand, YesTo,
 };
 
 /// A self-hosted gateway between people and AI agents, with every tool in a sandbox and every message screened.

@@ -197,6 +197,12 @@ pub(crate) enum SandboxCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Run a command, say what it was denied, and run it again with what you grant. Nothing is applied.
+    #[command(after_help = "Examples:
+  sigil sandbox learn -- make
+  sigil sandbox learn --yes-to read --read ~/src -- ./build.sh
+  sigil sandbox learn --json -- curl https://example.com")]
+    Learn(LearnArgs),
     /// Print what a plugin may do, and where each rule comes from.
     #[command(after_help = "Examples:\n  sigil sandbox explain files\n  sigil sandbox explain ./plugins/fetch")]
     Explain {
@@ -236,6 +242,37 @@ pub(crate) enum ProfileFormat {
     Json,
     /// For macOS; generated, never run on macOS.
     Seatbelt,
+}
+
+/// `sigil sandbox learn …`
+#[derive(Debug, clap::Args)]
+pub(crate) struct LearnArgs {
+    /// Agree to every proposal of a kind, without being asked; may be repeated.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) yes_to: Vec<YesTo>,
+    /// Run the command at most so often.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Options of `sigil sandbox run`, `--`, and the command.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
+}
+
+/// A kind of proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum YesTo {
+    /// Files and folders to read.
+    Read,
+    /// Files and folders to execute.
+    Exec,
+    /// Files and folders to change.
+    Write,
+    /// Hosts to reach.
+    Host,
+    /// Another base profile.
+    Profile,
+    /// Everything that can be proposed.
+    All,
 }
 
 /// `sigil config …`
