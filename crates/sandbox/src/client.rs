@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sigil_audit::{HeadSigner, HeadToSign, SignRefused, SignedHead, VerifyKey};
 use sigil_types::{Code, Digest, LaunchId, ToolFacts};
 
+use crate::denials::Ledger;
 use crate::launcher::connect::SocketName;
 use crate::launcher::wire::{self, FrameFailed, LaunchRequest, Refusal, Reply, Request, Started, Status};
 use crate::profile::Egress;
@@ -226,6 +227,17 @@ impl LauncherClient {
     pub fn kill(&self, launch: LaunchId) -> Result<(), LaunchRefused> {
         match self.ask(&Request::Kill { launch })?.0 {
             Reply::Killed {} => Ok(()),
+            _ => Err(LaunchRefused::Nonsense),
+        }
+    }
+
+    /// What the filter of a launched program has refused; nothing when the launch was long ago.
+    ///
+    /// # Errors
+    /// When nothing is recorded here, or the launcher cannot be reached.
+    pub fn denials(&self, launch: LaunchId) -> Result<Ledger, LaunchRefused> {
+        match self.ask(&Request::Denials { launch })?.0 {
+            Reply::Denials { ledger } => Ok(ledger),
             _ => Err(LaunchRefused::Nonsense),
         }
     }

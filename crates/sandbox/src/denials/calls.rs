@@ -1,7 +1,12 @@
 //! What is known of system calls: which of their arguments matter, which name a path, and why they are refused.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
 use super::Need;
 use crate::profile::FilterData;
+use crate::profile::seccomp::Alternative;
 
 /// A path among the arguments of a call.
 pub(super) struct PathArg {
@@ -81,23 +86,39 @@ pub(super) fn paths(name: &str) -> &'static [PathArg] {
     }
 }
 
-/// The arguments of the refused call that say what was wanted: those that its rule looks at, or those that choose a kind.
-/// The others are 0, so that calls which differ in a pointer or a descriptor count as one.
-pub(super) fn telling(filter: &FilterData, name: &str, args: &[u64; 6]) -> [u64; 6] {
-    let chosen: &[usize] = match name {
-        "socket" | "socketpair" => &[0, 1, 2],
-        "ptrace" | "keyctl" | "bpf" | "unshare" | "seccomp" | "personality" | "quotactl" | "reboot" | "syslog" => &[0],
-        "setns" | "fsopen" | "ioctl" | "fcntl" | "setsockopt" => &[1],
-        _ => &[],
-    };
-    let ruled = filter.allow.get(name).into_iter().flatten().flatten().map(|condition| usize::from(condition.arg));
-    let mut kept = [0; 6];
-    for at in ruled.chain(chosen.iter().copied()) {
-        if let (Some(place), Some(arg)) = (kept.get_mut(at), args.get(at)) {
-            *place = *arg;
-        }
+/// Which arguments of a refused call say what was wanted: those that its rules look at, or those that choose a kind. The others
+/// count as 0, so that calls which differ in a pointer or a descriptor are one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Telling(BTreeMap<String, BTreeSet<u8>>);
+
+impl Telling {
+    /// Of the calls of `filter`.
+    #[must_use]
+    pub fn of(filter: &FilterData) -> Self {
+        let arguments = |any: &Vec<Alternative>| any.iter().flatten().map(|condition| condition.arg).collect();
+        let ruled = filter.allow.iter().filter(|(_, any)| !any.is_empty());
+        Self(ruled.map(|(name, any)| (name.clone(), arguments(any))).collect())
     }
-    kept
+
+    /// The arguments of the call `name`, the others as 0.
+    pub(super) fn of_call(&self, name: &str, args: &[u64; 6]) -> [u64; 6] {
+        let chosen: &[u8] = match name {
+            "socket" | "socketpair" => &[0, 1, 2],
+            "ptrace" | "keyctl" | "bpf" | "unshare" | "seccomp" | "personality" | "quotactl" | "reboot" | "syslog" => {
+                &[0]
+            }
+            "setns" | "fsopen" | "ioctl" | "fcntl" | "setsockopt" => &[1],
+            _ => &[],
+        };
+        let mut kept = [0; 6];
+        for at in self.0.get(name).into_iter().flatten().chain(chosen).map(|at| usize::from(*at)) {
+            if let (Some(place), Some(arg)) = (kept.get_mut(at), args.get(at)) {
+                *place = *arg;
+            }
+        }
+        kept
+    }
 }
 
 /// What a call that no profile allows would be good for, by families.
@@ -315,13 +336,13 @@ mod tests {
 
     #[test]
     fn calls_that_differ_in_pointers_are_one() {
-        let filter = BaseProfile::load("native").unwrap().filter(&Default::default());
-        let one = telling(&filter, "ioctl", &[3, 0x5412, 0x7fff_1234, 0, 0, 0]);
-        let other = telling(&filter, "ioctl", &[4, 0x5412, 0x7fff_5678, 0, 0, 0]);
+        let telling = Telling::of(&BaseProfile::load("native").unwrap().filter(&Default::default()));
+        let one = telling.of_call("ioctl", &[3, 0x5412, 0x7fff_1234, 0, 0, 0]);
+        let other = telling.of_call("ioctl", &[4, 0x5412, 0x7fff_5678, 0, 0, 0]);
         assert_eq!(one, other);
-        assert_ne!(one, telling(&filter, "ioctl", &[3, 0x5413, 0, 0, 0, 0]));
-        assert_eq!(telling(&filter, "mount", &[1, 2, 3, 4, 5, 6]), [0; 6]);
-        assert_eq!(telling(&filter, "socket", &[16, 3, 0, 9, 9, 9]), [16, 3, 0, 0, 0, 0]);
+        assert_ne!(one, telling.of_call("ioctl", &[3, 0x5413, 0, 0, 0, 0]));
+        assert_eq!(telling.of_call("mount", &[1, 2, 3, 4, 5, 6]), [0; 6]);
+        assert_eq!(telling.of_call("socket", &[16, 3, 0, 9, 9, 9]), [16, 3, 0, 0, 0, 0]);
     }
 
     #[test]

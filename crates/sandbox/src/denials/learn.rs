@@ -13,7 +13,7 @@ use rustix::process::setpgid;
 use serde::{Deserialize, Serialize};
 use sigil_types::Code;
 
-use super::{HostRefused, Ledger, Recorder, RuleSet};
+use super::{HostRefused, Ledger, Recorder, RuleSet, Telling};
 use crate::client::ExitStatus;
 use crate::confine::{Prepared, StartFailed, Streams};
 use crate::profile::recorded::Recording;
@@ -22,7 +22,7 @@ use crate::run::{self, Options, RunFailed};
 use crate::sys::{self, Forked};
 
 /// Longest message of an attempt, in bytes.
-const LONGEST: u64 = 4 << 20;
+const LONGEST: u64 = 16 << 20;
 
 /// What serves the egress proxy of an attempt, and knows what it refused.
 pub trait Outlet {
@@ -157,7 +157,7 @@ fn watch(options: &Options, outlet: &mut dyn Outlet, aside: bool) -> Result<Said
     setpgid(None, None).map_err(host("cannot make a process group"))?;
     let mut compiled = run::compile(options)?;
     with_proxy(&mut compiled.profile)?;
-    let (filter, rules) = (compiled.profile.seccomp.clone(), RuleSet::of(&compiled.profile));
+    let (telling, rules) = (Telling::of(&compiled.profile.seccomp), RuleSet::of(&compiled.profile));
     let prepared = Prepared::recorded(compiled.profile, Vec::new(), Recording::Looks)?;
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let [stdin, stdout, stderr] = standard.map(run::open);
@@ -165,7 +165,7 @@ fn watch(options: &Options, outlet: &mut dyn Outlet, aside: bool) -> Result<Said
     sys::block_forwarded_signals().map_err(host("cannot block signals"))?;
     let mut enforced = prepared.start(&Streams { stdin, stdout, stderr })?;
     let recording = enforced.listening.take().map(|listening| {
-        let recorder = Recorder::new(listening, filter, Some(rules));
+        let recorder = Recorder::new(listening, telling, Some(rules));
         (recorder.ledger(), std::thread::spawn(|| recorder.run()))
     });
     if let Some(listener) = enforced.egress.take()

@@ -19,6 +19,7 @@ mod recorder;
 use serde::{Deserialize, Serialize};
 use sigil_types::Timestamp;
 
+pub use calls::Telling;
 pub use explain::{Denial, Evidence, HostRefused, Subject, explain};
 pub use ledger::{Ledger, MOST};
 pub use looks::RuleSet;

@@ -12,14 +12,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use sigil_types::{Clock, SystemClock};
 
-use super::calls::{self, PathArg};
+use super::calls::{self, PathArg, Telling};
 use super::{Ledger, RuleSet, Sight};
 use crate::confine::Listening;
-use crate::profile::{FilterData, PROXY_PORT, syscalls};
+use crate::profile::{PROXY_PORT, syscalls};
 use crate::sys::{self, Notification};
 
 /// Longest path that is read, as the kernel has it.
 const LONGEST: usize = 4096;
+/// Longest path that is kept of a refused call, in bytes: so that a whole ledger fits a frame.
+const LONGEST_HINT: usize = 256;
 /// Questions that are answered in one window, and its length. A program that is refused more often than that waits: what
 /// it costs to refuse it stays a small part of one processor.
 const WINDOW: (u32, Duration) = (2_000, Duration::from_millis(100));
@@ -30,17 +32,17 @@ const WINDOW: (u32, Duration) = (2_000, Duration::from_millis(100));
 #[derive(Debug)]
 pub struct Recorder {
     listening: Listening,
-    filter: FilterData,
+    telling: Telling,
     /// The rules to match looks with, when the program is observed.
     rules: Option<RuleSet>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
 impl Recorder {
-    /// A recorder of the program whose filter was compiled from `filter`. Looks are matched with `rules`.
+    /// A recorder of a program. Looks are matched with `rules`.
     #[must_use]
-    pub fn new(listening: Listening, filter: FilterData, rules: Option<RuleSet>) -> Self {
-        Self { listening, filter, rules, ledger: Arc::default() }
+    pub fn new(listening: Listening, telling: Telling, rules: Option<RuleSet>) -> Self {
+        Self { listening, telling, rules, ledger: Arc::default() }
     }
 
     /// Where it counts.
@@ -114,8 +116,8 @@ impl Recorder {
             let refused = paths.filter_map(|(path, need)| Some((rules.refuses(&path, need)?, need)));
             return refused.map(|(path, need)| Sight::File { path: text(&path), need }).collect();
         }
-        let path = paths.next().map(|(path, _)| text(&path));
-        let args = calls::telling(&self.filter, name, &call.args);
+        let path = paths.next().map(|(path, _)| text(&path)).filter(|path| path.len() <= LONGEST_HINT);
+        let args = self.telling.of_call(name, &call.args);
         vec![Sight::Call { call: name.to_owned(), args, errno: self.listening.answers.errno(), path }]
     }
 }

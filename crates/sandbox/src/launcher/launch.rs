@@ -18,7 +18,9 @@ use super::wire::{LaunchRequest, Refusal, Started};
 use super::{LauncherConfig, refusal};
 use crate::cgroup::Group;
 use crate::confine::{Enforced, Pin, Prepared, Stage, Standby, StartFailed, Streams};
+use crate::denials::Telling;
 use crate::host::{Host, Reached};
+use crate::profile::recorded::{self, Recording};
 use crate::profile::{self, NeverGrant, Posture, Site};
 use crate::receipt::{Launch, LaunchReceipt};
 use crate::tree;
@@ -34,6 +36,8 @@ pub(super) struct Running {
     pub(super) watch: Watch,
     /// What it was launched from, if the same may be launched again.
     pub(super) again: Option<Rc<Ready>>,
+    /// Which arguments of refused calls say what was wanted.
+    pub(super) telling: Telling,
 }
 
 /// What a prepared launch depends on, beside the policy and the machine.
@@ -71,8 +75,8 @@ pub(super) fn launch(
             if serves || reached == Reached::Reduced {
                 private = Some(private_folder(&place.config, &id, ids)?);
             }
-            let ready =
-                prepare(&place.config, policy, request, &spec, (key, pin, tree), (ids, reached), private.as_ref());
+            let site = (ids, reached, cache.recording);
+            let ready = prepare(&place.config, policy, request, &spec, (key, pin, tree), site, private.as_ref());
             let ready = ready.map_err(|refused| because(refused, &place.host));
             let ready = Rc::new(ready.inspect_err(|_| remove(private.as_ref()))?);
             if private.is_none() {
@@ -122,8 +126,9 @@ pub(super) fn launch(
     let profile = ready.prepared.profile();
     let left = place.growth.left(&request.plugin, &request.workspace, profile.limits.disk_bytes);
     let watch = Watch::new(profile, limited, left);
+    let telling = Telling::of(&profile.seccomp);
     let again = private.is_none().then_some(ready);
-    Ok(Running { started, enforced, private, fds, watch, again })
+    Ok(Running { started, enforced, private, fds, watch, again, telling })
 }
 
 /// Compiles the profile of a verified plugin and checks it.
@@ -133,7 +138,7 @@ fn prepare(
     request: &LaunchRequest,
     spec: &Spec,
     (key, pin, tree): (Digest, Pin, PathBuf),
-    (ids, reached): ((u32, u32), Reached),
+    (ids, reached, recording): ((u32, u32), Reached, Option<Recording>),
     private: Option<&PathBuf>,
 ) -> Result<Ready, Refusal> {
     let site = Site {
@@ -149,8 +154,12 @@ fn prepare(
     let roots = request.params.authority.as_ref().and_then(|_| profile::system_roots());
     let compiled = profile::compile_with(spec, policy.ceilings(), &site, &request.params, roots.as_deref())
         .map_err(|refused| refusal(refused.code(), refused))?;
-    let prepared =
-        Prepared::new(compiled.profile.clone(), vec![pin.clone()]).map_err(|error| refusal(error.code(), error))?;
+    let (profile, pins) = (compiled.profile.clone(), vec![pin.clone()]);
+    let prepared = match recording.filter(|_| recorded::is_possible(&profile.seccomp)) {
+        Some(recording) => Prepared::recorded(profile, pins, recording),
+        None => Prepared::new(profile, pins),
+    };
+    let prepared = prepared.map_err(|error| refusal(error.code(), error))?;
     let ceilings = policy.ceilings();
     let floor = ceilings.plugins.get(&request.plugin).map(|grant| profile::floor(ceilings, grant));
     Ok(Ready { key, pin, compiled, prepared, floor: floor.unwrap_or(Posture::Strict) })

@@ -9,6 +9,7 @@ pub mod connect;
 mod disk;
 mod launch;
 mod ready;
+mod recorder;
 mod serve;
 mod state;
 mod watch;

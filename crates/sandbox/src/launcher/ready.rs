@@ -11,6 +11,7 @@ use super::LauncherConfig;
 use crate::cgroup::{Group, Groups};
 use crate::confine::{Pin, Prepared, Standby};
 use crate::host::Host;
+use crate::profile::recorded::Recording;
 use crate::profile::{Compiled, Posture};
 
 /// A launch as far as it can be prepared before the request: a compiled and checked profile.
@@ -136,24 +137,34 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// The last prepared launches under the policy in force.
 #[derive(Default)]
-pub(super) struct Cache(VecDeque<Rc<Ready>>);
+pub(super) struct Cache {
+    ready: VecDeque<Rc<Ready>>,
+    /// What of the programs' calls is recorded: what is prepared depends on it.
+    pub(super) recording: Option<Recording>,
+}
 
 /// How many prepared launches are kept: tens of kilobytes each.
 const KEPT: usize = 16;
 
 impl Cache {
+    /// Forgets everything, and prepares with this recording from now on.
+    pub(super) fn record(&mut self, recording: Option<Recording>) {
+        self.clear();
+        self.recording = recording;
+    }
+
     /// Forgets everything: another policy is in force.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.ready.clear();
     }
 
     pub(super) fn find(&self, key: &Digest, pin: &Pin) -> Option<Rc<Ready>> {
-        self.0.iter().find(|ready| ready.key == *key && ready.pin == *pin).cloned()
+        self.ready.iter().find(|ready| ready.key == *key && ready.pin == *pin).cloned()
     }
 
     pub(super) fn keep(&mut self, ready: Rc<Ready>) {
-        self.0.retain(|old| old.key != ready.key);
-        self.0.push_front(ready);
-        self.0.truncate(KEPT);
+        self.ready.retain(|old| old.key != ready.key);
+        self.ready.push_front(ready);
+        self.ready.truncate(KEPT);
     }
 }

@@ -15,6 +15,7 @@ use sigil_types::{Clock, Code, LaunchId, PluginName, SystemClock, Timestamp, Wor
 use super::connect::{self, ConnectRefused, SocketName};
 use super::launch::{self, Running};
 use super::ready::{Cache, Next, Place};
+use super::recorder::Handle as Recorder;
 use super::refusal;
 use super::state::State;
 use super::watch::Watch;
@@ -22,6 +23,7 @@ use super::wire::{self, Ended, FrameFailed, LaunchRequest, LaunchUsage, Refusal,
 use crate::cgroup::Group;
 use crate::confine::family;
 use crate::host::Reached;
+use crate::profile::recorded::Recording;
 use crate::receipt::LaunchReceipt;
 use crate::sys;
 
@@ -66,6 +68,8 @@ pub(super) struct Server {
     children: Vec<Child>,
     /// Programs that were ended for using too much, the latest at the end.
     ended: VecDeque<Ended>,
+    /// Who records what programs are refused. Without one nothing is recorded, and nothing else changes.
+    recorder: Option<Recorder>,
     /// The latest moment that was seen: time never runs backwards here, whatever the clock does.
     latest: Timestamp,
 }
@@ -73,7 +77,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(place: Place, state: State) -> Self {
         let latest = Timestamp::from_millis(0);
-        Self {
+        let mut new = Self {
             place,
             state,
             policy: None,
@@ -81,8 +85,18 @@ impl Server {
             next: Next::None,
             children: Vec::new(),
             ended: VecDeque::new(),
+            recorder: None,
             latest,
-        }
+        };
+        new.start_recorder();
+        new
+    }
+
+    /// Starts a recorder, the first one or in place of one that is lost. What was prepared with the other one is forgotten.
+    fn start_recorder(&mut self) {
+        self.recorder = Recorder::fork().ok();
+        self.next = Next::None;
+        self.cache.record(self.recorder.as_ref().map(|_| Recording::Refused));
     }
 
     /// Serves until the gateway is gone or says something that no gateway says; then everything that was started dies.
@@ -202,6 +216,7 @@ impl Server {
                 Err(why) => Reply::NotSigned { why },
             },
             Request::Kill { launch } => self.kill(launch),
+            Request::Denials { launch } => self.denials(launch),
             Request::Status {} => Reply::Status(self.status()),
         };
         (reply, Vec::new())
@@ -240,9 +255,19 @@ impl Server {
         };
         // Also when the launch is refused: what stands ready was made before whatever is wrong now.
         let mut next = std::mem::take(&mut self.next);
-        let Running { started, enforced, private, fds, watch, again } =
+        let Running { started, mut enforced, private, fds, watch, again, telling } =
             launch::launch(&mut self.place, policy, &mut self.cache, now, request, &mut next, sign)?;
         self.next = again.map_or(Next::None, Next::Wanted);
+        if let (Some(recorder), Some(listening)) = (&self.recorder, enforced.listening.take())
+            && let Err(lost) = recorder.watch(started.id, listening, telling)
+        {
+            // What it answered for gets `ENOSYS` from now on. The next launches are recorded by a new one, or not at all.
+            let _ = enforced.kill();
+            let _ = sys::wait_for(enforced.init);
+            launch::remove(private.as_ref());
+            self.start_recorder();
+            return Err(refusal(const { Code::new("sandbox.launch.recorder.lost") }, format!("{lost}; try again")));
+        }
         let pidfd = match pidfd_open(enforced.init, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(errno) => {
@@ -291,6 +316,21 @@ impl Server {
             child.end();
         }
         Reply::Killed {}
+    }
+
+    fn denials(&mut self, launch: LaunchId) -> Reply {
+        let told = self.recorder.as_ref().map(|recorder| recorder.tell(launch));
+        match told {
+            Some(Ok(ledger)) => Reply::Denials { ledger },
+            Some(Err(lost)) => {
+                self.start_recorder();
+                Reply::Refused(refusal(const { Code::new("sandbox.launch.recorder.lost") }, lost))
+            }
+            None => {
+                let text = "nothing records what programs are refused: there was no process for it when Sigil started";
+                Reply::Refused(refusal(const { Code::new("sandbox.launch.recorder.absent") }, text))
+            }
+        }
     }
 
     fn status(&self) -> Status {

@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sigil_audit::{HeadToSign, SignRefused};
 use sigil_types::{Code, Digest, InstanceId, LaunchId, PluginName, Timestamp, ToolFacts, WorkspaceId};
@@ -15,6 +16,7 @@ use sigil_types::{Code, Digest, InstanceId, LaunchId, PluginName, Timestamp, Too
 use super::connect::SocketName;
 use super::watch::Excess;
 use crate::cgroup::Usage;
+use crate::denials::Ledger;
 use crate::host::Host;
 use crate::profile::{Egress, Params};
 use crate::receipt::LaunchReceipt;
@@ -53,6 +55,11 @@ pub enum Request {
     },
     /// Kill a launched program and everything that it started.
     Kill {
+        /// Which.
+        launch: LaunchId,
+    },
+    /// Say what was refused to a launched program, also after its end.
+    Denials {
         /// Which.
         launch: LaunchId,
     },
@@ -121,6 +128,11 @@ pub enum Reply {
     },
     /// It was killed, or had ended.
     Killed {},
+    /// What was refused to it.
+    Denials {
+        /// The calls.
+        ledger: Ledger,
+    },
     /// How things are.
     Status(Status),
     /// No.
@@ -290,6 +302,11 @@ pub(super) fn receive_request(socket: BorrowedFd<'_>) -> Result<Vec<u8>, FrameFa
 
 /// Receives one reply and the descriptors that came with it.
 pub(crate) fn receive_reply(socket: &OwnedFd) -> Result<(Reply, Vec<OwnedFd>), FrameFailed> {
+    receive(socket)
+}
+
+/// Receives one message of Sigil's own processes and the descriptors that came with it.
+pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<(T, Vec<OwnedFd>), FrameFailed> {
     let mut header = [0; 8];
     let (read, fds) = sys::receive_with_fds(socket.as_fd(), &mut header)?;
     if read == 0 {

@@ -111,8 +111,7 @@ impl Answers {
 /// # Errors
 /// [`CompileFilter`], also when the filter does not allow the one call that hands the listener out.
 pub fn compile(filter: &FilterData, recording: Recording) -> Result<Recorded, CompileFilter> {
-    // sendmsg(2) with MSG_NOSIGNAL, by which the listener leaves the process that has just installed it.
-    if !allows(filter, "sendmsg", &[0, 0, 0x4000, 0, 0, 0]) {
+    if !is_possible(filter) {
         return Err(CompileFilter::Unrecordable { why: "it does not allow sendmsg" });
     }
     let observed: BTreeMap<&str, i64> = match recording {
@@ -132,6 +131,13 @@ pub fn compile(filter: &FilterData, recording: Recording) -> Result<Recorded, Co
     programs.push(ask_instead(allow_list, filter.default_errno)?);
     let answers = Answers { errno: filter.default_errno, observed: observed.into_values().collect() };
     Ok(Recorded { programs, answers })
+}
+
+/// Whether the calls of `filter` can be recorded: it must allow sendmsg(2) with MSG_NOSIGNAL, by which the listener leaves the
+/// process that has just installed it.
+#[must_use]
+pub fn is_possible(filter: &FilterData) -> bool {
+    allows(filter, "sendmsg", &[0, 0, 0x4000, 0, 0, 0])
 }
 
 fn without(filter: &FilterData, leave_out: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<Vec<Condition>>> {

@@ -6,17 +6,20 @@ use std::os::fd::AsFd;
 use std::sync::PoisonError;
 
 use sigil_sandbox::confine::{Prepared, Streams};
-use sigil_sandbox::denials::{Ledger, Need, Recorder, RuleSet, Sight};
+use sigil_sandbox::denials::{Ledger, Need, Recorder, RuleSet, Sight, Telling};
 use sigil_sandbox::profile::Profile;
 use sigil_sandbox::profile::recorded::Recording;
 
 use crate::confined::profile;
 use crate::harness::Test;
+use crate::world::{self, World};
 
 pub(crate) const TESTS: &[Test] = &[
     ("recorded::refused_calls_fail_as_ever_and_are_counted", refused),
     ("recorded::looks_change_nothing_and_are_hints", looks),
     ("recorded::without_a_recorder_refused_calls_still_fail", unattended),
+    ("recorded::the_launcher_knows_what_each_program_was_refused", launched),
+    ("recorded::a_lost_recorder_costs_its_programs_nothing_but_words", lost),
     ("recorded::a_flood_of_refused_calls_is_bounded", flood),
 ];
 
@@ -24,7 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
 fn run(profile: Profile, recording: Option<Recording>, attended: bool) -> (i32, String, Ledger) {
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let null = File::open("/dev/null").expect("/dev/null");
-    let (filter, rules) = (profile.seccomp.clone(), RuleSet::of(&profile));
+    let (telling, rules) = (Telling::of(&profile.seccomp), RuleSet::of(&profile));
     let prepared = match recording {
         Some(recording) => Prepared::recorded(profile, Vec::new(), recording),
         None => Prepared::new(profile, Vec::new()),
@@ -37,7 +40,7 @@ fn run(profile: Profile, recording: Option<Recording>, attended: bool) -> (i32, 
     assert_eq!(started.report.missing(&required), Default::default());
     assert_eq!(started.report.unproven(&required), Default::default());
     let recorder = started.listening.take().filter(|_| attended).map(|listening| {
-        let recorder = Recorder::new(listening, filter, Some(rules));
+        let recorder = Recorder::new(listening, telling, Some(rules));
         (recorder.ledger(), std::thread::spawn(|| recorder.run()))
     });
     let mut text = String::new();
@@ -123,4 +126,72 @@ fn flood() {
     let kept: u64 = ledger.seen().iter().map(|sighting| sighting.count).sum();
     assert!(ledger.seen().len() <= sigil_sandbox::denials::MOST && ledger.beyond > 0, "{}", ledger.seen().len());
     assert!(kept + ledger.beyond >= 300, "every one is counted: {kept} + {}", ledger.beyond);
+}
+
+fn calls(ledger: &Ledger) -> Vec<(&'static str, u64)> {
+    let call = |sighting: &'_ sigil_sandbox::denials::Sighting| match &sighting.what {
+        Sight::Call { call, .. } => Some(call.clone()),
+        _ => None,
+    };
+    assert!(ledger.seen().iter().all(|sighting| call(sighting).is_some()), "{ledger:?}");
+    let name = |sighting: &'_ sigil_sandbox::denials::Sighting| call(sighting).unwrap_or_default();
+    let names = ["linkat", "unshare", "fchownat"];
+    names
+        .into_iter()
+        .map(|wanted| {
+            (
+                wanted,
+                ledger.seen().iter().filter(|sighting| name(sighting) == wanted).map(|sighting| sighting.count).sum(),
+            )
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+fn launched() {
+    let world = World::new("cd /tmp; echo a > a; ln a b; ln a b; unshare -U true; exit 0");
+    let quiet = World::new("exit 0");
+    let client = world.client();
+    // Twice: by what was prepared, and by what stands ready.
+    for _ in 0..2 {
+        let launched = world.launch();
+        let id = launched.id;
+        let (status, _, complaints) = world::finish(launched);
+        assert!(complaints.contains("Operation not permitted"), "{status:?} {complaints}");
+        assert_eq!(calls(&client.denials(id).expect("told")), [("linkat", 2), ("unshare", 1)]);
+    }
+    let launched = quiet.launch();
+    let id = launched.id;
+    world::finish(launched);
+    assert!(quiet.client().denials(id).expect("told").is_empty());
+    assert!(client.denials(id).expect("told").is_empty(), "another launcher's launch is not known");
+}
+
+fn lost() {
+    let world = World::new("cd /tmp; echo a > a; read go; unshare -U true; ln a b 2>/dev/null; echo $?; exit 0");
+    let client = world.client();
+    let launched = world.launch();
+    let pid = world.launcher.as_ref().expect("a launcher").pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
+    let named = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sigil-recorder")
+    };
+    let recorder = children.split_whitespace().find(named).expect("the recorder").parse().expect("a number");
+    let recorder = rustix::process::Pid::from_raw(recorder).expect("a process");
+    rustix::process::kill_process(recorder, rustix::process::Signal::KILL).expect("killed");
+    // A refused call that waited fails, too; nothing is ever allowed.
+    let id = launched.id;
+    let sigil_sandbox::client::Rpc::Socket(socket) = &launched.rpc else { panic!("a socket") };
+    rustix::io::write(socket, b"go\n").expect("sent");
+    let (_, out, complaints) = world::finish(launched);
+    assert!(out.trim() == "1" && !complaints.is_empty(), "{out} {complaints}");
+    let refused = client.denials(id).expect_err("it is gone");
+    assert_eq!(refused.code().as_str(), "sandbox.launch.recorder.lost");
+    // The next launch has a new one.
+    let launched = world.launch();
+    let id = launched.id;
+    let sigil_sandbox::client::Rpc::Socket(socket) = &launched.rpc else { panic!("a socket") };
+    rustix::io::write(socket, b"go\n").expect("sent");
+    world::finish(launched);
+    assert_eq!(calls(&client.denials(id).expect("told")), [("linkat", 1), ("unshare", 1)]);
 }
