@@ -9,7 +9,8 @@ use sigil_egress::ended::SecretSource;
 use sigil_egress::{Proxy, ProxyStats};
 use sigil_policy::Ceilings;
 use sigil_proto::manifest::Manifest;
-use sigil_sandbox::client::LauncherClient;
+use sigil_sandbox::client::{LaunchRefused, LauncherClient};
+use sigil_sandbox::denials::Ledger;
 use sigil_sandbox::profile::Params;
 use sigil_sandbox::report::LayerReport;
 use sigil_types::{
@@ -216,6 +217,28 @@ impl Instance {
             State::Running(running) => Some(running.report.clone()),
             State::Starting | State::Waiting | State::Stopped(_) => None,
         }
+    }
+
+    /// What its present launch was refused, and whether files are among it; nothing while it does not run. What former launches
+    /// were refused stands in the audit log.
+    ///
+    /// # Errors
+    /// When nothing is recorded on this machine, or the launcher cannot be reached.
+    pub async fn denials(&self) -> Result<(Ledger, bool), LaunchRefused> {
+        let launch = match &*self.shared.state.borrow() {
+            State::Running(running) => Some(running.launch),
+            State::Starting | State::Waiting | State::Stopped(_) => None,
+        };
+        match launch {
+            Some(launch) => process::denials(&self.shared, launch).await,
+            None => Ok((Ledger::default(), true)),
+        }
+    }
+
+    /// The base profile of its manifest.
+    #[must_use]
+    pub fn base_profile(&self) -> &str {
+        self.shared.plugin.manifest.state().spec().execution.sandbox.profile.as_str()
     }
 
     /// What it has printed of late.

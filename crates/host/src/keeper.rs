@@ -65,7 +65,7 @@ impl Keeper {
     pub(crate) async fn keep(mut self, mut phase: Phase) {
         loop {
             phase = match phase {
-                Phase::Runs(running, exit) => match self.watch(running, exit).await {
+                Phase::Runs(running, exit) => match self.run(running, exit).await {
                     Became::Ended(status) => {
                         let (how, number) = match status {
                             ExitStatus::Exited(code) => ("exited", Some(code)),
@@ -157,6 +157,14 @@ impl Keeper {
                 Phase::Rests
             }
         }
+    }
+
+    /// Until the launch is over, and what it was refused is recorded.
+    async fn run(&mut self, running: Arc<Running>, exit: Exit) -> Became {
+        let launch = running.launch;
+        let became = self.watch(running, exit).await;
+        process::account(&self.shared, launch).await;
+        became
     }
 
     /// Until the launch is over.

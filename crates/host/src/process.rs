@@ -13,6 +13,7 @@ use sigil_proto::PROTOCOL;
 use sigil_proto::manifest::Transport;
 use sigil_proto::v1::InitRequest;
 use sigil_sandbox::client::{ExitStatus, LaunchRefused, Launched, Rpc};
+use sigil_sandbox::denials::Ledger;
 use sigil_sandbox::launcher::wire::LaunchRequest;
 use sigil_sandbox::profile::Params;
 use sigil_sandbox::report::LayerReport;
@@ -171,6 +172,7 @@ pub(crate) async fn start(shared: &Arc<Shared>) -> Result<(Running, Exit), Start
         Err(error) => {
             kill(shared, id).await;
             exit.wait().await;
+            account(shared, id).await;
             shared.record.note(record::FAILED, json!({ "launch": id, "code": error.code() }));
         }
     }
@@ -207,6 +209,27 @@ pub(crate) async fn kill(shared: &Shared, launch: LaunchId) {
     let launcher = shared.parts.launcher.clone();
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || launcher.kill(launch)).await {
         tracing::error!(%launch, %error, "host.kill");
+    }
+}
+
+/// What the filter of a launch has refused.
+pub(crate) async fn denials(shared: &Shared, launch: LaunchId) -> Result<(Ledger, bool), LaunchRefused> {
+    let launcher = shared.parts.launcher.clone();
+    let asked = tokio::task::spawn_blocking(move || launcher.denials(launch)).await;
+    asked.unwrap_or(Err(LaunchRefused::Nonsense))
+}
+
+/// Records what a launch was refused, when it is over: one entry, however much it was.
+pub(crate) async fn account(shared: &Shared, launch: LaunchId) {
+    /// Different calls that the entry names.
+    const NAMED: usize = 64;
+    match denials(shared, launch).await {
+        Ok((ledger, _)) if ledger.is_empty() => {}
+        Ok((ledger, _)) => {
+            let data = json!({ "launch": launch, "refused": ledger.without_words(NAMED) });
+            shared.record.note(record::REFUSED, data);
+        }
+        Err(error) => tracing::warn!(%launch, %error, "host.denials"),
     }
 }
 

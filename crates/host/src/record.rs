@@ -19,6 +19,7 @@ pub(crate) const READY: Code = Code::new("host.plugin.start.ready");
 pub(crate) const FAILED: Code = Code::new("host.plugin.start.failed");
 pub(crate) const ENDED: Code = Code::new("host.plugin.process.ended");
 pub(crate) const UNHEALTHY: Code = Code::new("host.plugin.process.unhealthy");
+pub(crate) const REFUSED: Code = Code::new("host.plugin.calls.refused");
 pub(crate) const RESTARTING: Code = Code::new("host.plugin.restart.waiting");
 pub(crate) const STOPPED: Code = Code::new("host.plugin.stop.done");
 

@@ -231,13 +231,13 @@ impl LauncherClient {
         }
     }
 
-    /// What the filter of a launched program has refused; nothing when the launch was long ago.
+    /// What was refused to a launched program, and whether files are among it; nothing when the launch was long ago.
     ///
     /// # Errors
     /// When nothing is recorded here, or the launcher cannot be reached.
-    pub fn denials(&self, launch: LaunchId) -> Result<Ledger, LaunchRefused> {
+    pub fn denials(&self, launch: LaunchId) -> Result<(Ledger, bool), LaunchRefused> {
         match self.ask(&Request::Denials { launch })?.0 {
-            Reply::Denials { ledger } => Ok(ledger),
+            Reply::Denials { ledger, files } => Ok((ledger, files)),
             _ => Err(LaunchRefused::Nonsense),
         }
     }

@@ -213,6 +213,9 @@ pub trait Operations: Send + Sync + 'static {
     /// One plugin, with tools and effective sandbox.
     fn plugin<'a>(&'a self, caller: &'a Caller, name: PluginName) -> Answer<'a, api::PluginDetail>;
 
+    /// What a plugin was refused, and what would change that.
+    fn denials<'a>(&'a self, caller: &'a Caller, name: PluginName) -> Answer<'a, api::Denials>;
+
     /// The signed policy in force.
     fn policy<'a>(&'a self, caller: &'a Caller) -> Answer<'a, api::Policy>;
 

@@ -52,6 +52,7 @@ fn the_description_is_openapi_3_1_and_has_every_route() {
         "/api/v1/audit/events",
         "/api/v1/plugins",
         "/api/v1/plugins/{name}",
+        "/api/v1/plugins/{name}/denials",
         "/api/v1/policy",
         "/api/v1/sandbox",
         "/api/v1/scan",

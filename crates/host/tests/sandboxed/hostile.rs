@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sigil_audit::Filter;
 use sigil_host::{PluginStore, Start, endorse};
+use sigil_sandbox::denials::Sight;
 
 use crate::harness::Test;
 use crate::world::{self, PLAIN, Wish, workspace};
@@ -14,6 +16,7 @@ use crate::world::{self, PLAIN, Wish, workspace};
 pub(crate) const TESTS: &[Test] = &[
     ("the_adversary_runs_in_a_demonstration_only", demo_only),
     ("no_attempt_of_the_adversary_succeeds", attack),
+    ("what_a_plugin_was_refused_is_known_and_recorded", refused),
     ("an_oversize_result_is_cut_and_says_so", flood),
     ("terminal_escapes_reach_neither_log_nor_answer", scribble),
     ("an_unendorsed_tree_is_refused_by_host_and_launcher", unendorsed),
@@ -46,6 +49,32 @@ fn attack() {
             report["results"].as_array().expect("results").iter().filter(|result| result["held"] != true).collect();
         assert!(open.is_empty(), "{open:#?}");
         assert!(report["attempts"].as_u64().is_some_and(|attempts| attempts >= 40));
+    });
+}
+
+fn refused() {
+    world::run(&ADVERSARY, async |world| {
+        let instance = world.start("adversary").await;
+        assert!(instance.denials().await.expect("told").0.is_empty(), "it has done nothing yet");
+        world.ok("adversary.attack", json!({})).await;
+        let (ledger, _) = instance.denials().await.expect("told");
+        let calls: BTreeSet<&str> = ledger
+            .seen()
+            .iter()
+            .filter_map(|sighting| match &sighting.what {
+                Sight::Call { call, .. } => Some(call.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert!(["ptrace", "mount", "unshare"].iter().all(|call| calls.contains(call)), "{calls:?}");
+        instance.stop().await;
+        assert!(instance.denials().await.expect("told").0.is_empty(), "it does not run");
+        world.recorded_times("host.plugin.calls.refused", 1).await;
+        let filter = Filter { kind: Some("host.plugin.calls.refused".to_owned()), ..Filter::default() };
+        let entries = world.audit.query(&filter).expect("read");
+        let [entry] = &entries[..] else { panic!("one entry for a launch: {entries:?}") };
+        let text = entry.data.to_string();
+        assert!(text.contains("ptrace") && !text.contains("/proc"), "calls, and not the plugin's words: {text}");
     });
 }
 

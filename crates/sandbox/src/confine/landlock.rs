@@ -60,6 +60,9 @@ const fn scope(right: Right) -> Option<Scope> {
     }
 }
 
+/// The version of the kernel's interface from which what is logged can be chosen.
+const LOGS: u32 = 7;
+
 fn refuse(error: &RulesetError) -> Failure {
     Failure { stage: Stage::Landlock, errno: 0, what: error.to_string() }
 }
@@ -131,6 +134,11 @@ pub(super) fn enforce<'a>(
     }
     if let (Some(port), true) = (port, net.contains(AccessNet::ConnectTcp)) {
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(|error| refuse(&error))?;
+    }
+    if abi >= LOGS {
+        // Where audit is on, what is refused after an execve(2) is worth a record; Sigil's own tries before it are not.
+        let logged = ruleset.log_new_exec(true).and_then(|ruleset| ruleset.log_same_exec(false));
+        ruleset = logged.map_err(|error| refuse(&error))?;
     }
     ruleset.restrict_self().map_err(|error| refuse(&error))?;
     Ok(())

@@ -57,6 +57,22 @@ impl Ledger {
         }
     }
 
+    /// The first `most` of it without the program's own words, the paths: for a log that keeps no content.
+    #[must_use]
+    pub fn without_words(&self, most: usize) -> Self {
+        let mut plain = Self { beyond: self.beyond, ..Self::default() };
+        for (at, sighting) in self.seen.iter().enumerate() {
+            match &sighting.what {
+                Sight::Call { call, args, errno, .. } if at < most => {
+                    let what = Sight::Call { call: call.clone(), args: *args, errno: *errno, path: None };
+                    plain.add(Sighting { what, ..sighting.clone() });
+                }
+                _ => plain.beyond = plain.beyond.saturating_add(sighting.count),
+            }
+        }
+        plain
+    }
+
     /// What was seen, in the order in which it was seen first.
     #[must_use]
     pub fn seen(&self) -> &[Sighting] {

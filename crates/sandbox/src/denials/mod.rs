@@ -15,6 +15,7 @@ mod ledger;
 mod looks;
 mod proposal;
 mod recorder;
+pub mod records;
 
 use serde::{Deserialize, Serialize};
 use sigil_types::Timestamp;

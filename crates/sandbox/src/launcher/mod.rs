@@ -5,6 +5,7 @@
 //! answers with a signed receipt. What it may be asked is the closed list of [`wire::Request`]. When the gateway dies, it
 //! dies, and what it started dies with it.
 
+mod audited;
 pub mod connect;
 mod disk;
 mod launch;

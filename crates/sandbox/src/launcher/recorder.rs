@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use sigil_types::LaunchId;
 
+use super::audited::Records;
 use super::wire::{self, FrameFailed};
 use crate::confine::Listening;
 use crate::denials::{Ledger, Recorder, Telling};
@@ -25,18 +26,59 @@ use crate::sys::{self, Forked};
 /// Launches of which the counts are kept; the oldest are forgotten.
 const KEPT: usize = 128;
 
+/// What the recorder answers.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    /// What was refused.
+    pub(super) ledger: Ledger,
+    /// Whether the kernel's audit records are read, so that files that were refused are among it.
+    pub(super) files: bool,
+}
+
+/// What is known of launches, newest first.
+#[derive(Default)]
+pub(super) struct Known(Mutex<VecDeque<Launch>>);
+
+struct Launch {
+    id: LaunchId,
+    /// The init of its process namespace, which made its Landlock domain.
+    init: u32,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Known {
+    fn add(&self, launch: Launch) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push_front(launch);
+        all.truncate(KEPT);
+    }
+
+    fn find(&self, wanted: impl Fn(&Launch) -> bool) -> Option<Arc<Mutex<Ledger>>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|launch| wanted(launch)).map(|launch| Arc::clone(&launch.ledger))
+    }
+
+    /// The counts of the newest launch whose init was the process `init`.
+    pub(super) fn made_by(&self, init: u32) -> Option<Arc<Mutex<Ledger>>> {
+        self.find(|launch| launch.init == init)
+    }
+}
+
 /// What the launcher tells the recorder.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 enum Order {
     /// Answer for this launch; its listener comes beside it. Not acknowledged.
-    Watch { launch: LaunchId, answers: Answers, telling: Telling },
+    Watch { launch: LaunchId, init: u32, answers: Answers, telling: Telling },
     /// Say what was refused to this launch.
     Tell { launch: LaunchId },
 }
 
 /// The launcher's handle of the recorder.
 pub(super) struct Handle {
+    /// Its process.
+    pub(super) pid: Pid,
     socket: OwnedFd,
 }
 
@@ -45,7 +87,7 @@ impl Handle {
     pub(super) fn fork() -> Result<Self, Errno> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match sys::fork_process()? {
-            Forked::Parent(_) => Ok(Self { socket: ours }),
+            Forked::Parent(pid) => Ok(Self { pid, socket: ours }),
             Forked::Child => {
                 drop(ours);
                 // A panic must not unwind into the launcher's code in a second process.
@@ -56,13 +98,19 @@ impl Handle {
     }
 
     /// Has it answer for a program.
-    pub(super) fn watch(&self, launch: LaunchId, listening: Listening, telling: Telling) -> Result<(), FrameFailed> {
+    pub(super) fn watch(
+        &self,
+        launch: LaunchId,
+        init: u32,
+        listening: Listening,
+        telling: Telling,
+    ) -> Result<(), FrameFailed> {
         let Listening { fd, answers } = listening;
-        wire::send(self.socket.as_fd(), &Order::Watch { launch, answers, telling }, &[fd.as_fd()])
+        wire::send(self.socket.as_fd(), &Order::Watch { launch, init, answers, telling }, &[fd.as_fd()])
     }
 
     /// What was refused to a program; nothing for one that is not known.
-    pub(super) fn tell(&self, launch: LaunchId) -> Result<Ledger, FrameFailed> {
+    pub(super) fn tell(&self, launch: LaunchId) -> Result<Told, FrameFailed> {
         wire::send(self.socket.as_fd(), &Order::Tell { launch }, &[])?;
         Ok(wire::receive(&self.socket)?.0)
     }
@@ -77,24 +125,33 @@ fn live(socket: &OwnedFd) -> Result<(), FrameFailed> {
     let _ = rustix::thread::set_name(c"sigil-recorder");
     rustix::thread::set_no_new_privs(true)?;
     sys::close_others(socket.as_fd())?;
-    let mut known: VecDeque<(LaunchId, Arc<Mutex<Ledger>>)> = VecDeque::new();
+    let known = Arc::new(Known::default());
+    let records = Records::open();
+    let files = records.is_some();
+    if let Some(records) = records {
+        let known = Arc::clone(&known);
+        let _ = thread().spawn(move || records.follow(&known));
+    }
     loop {
         match wire::receive::<Order>(socket)? {
-            (Order::Watch { launch, answers, telling }, fds) => {
+            (Order::Watch { launch, init, answers, telling }, fds) => {
                 let Some(fd) = fds.into_iter().next() else { return Err(FrameFailed::Form("no listener came")) };
                 let recorder = Recorder::new(Listening { fd, answers }, telling, None);
-                known.push_front((launch, recorder.ledger()));
-                known.truncate(KEPT);
+                known.add(Launch { id: launch, init, ledger: recorder.ledger() });
                 // Without a thread the listener closes, and refused calls fail otherwise.
-                let _ = std::thread::Builder::new().stack_size(128 * 1024).spawn(|| recorder.run());
+                let _ = thread().spawn(|| recorder.run());
             }
             (Order::Tell { launch }, _) => {
-                let ledger = known.iter().find(|(id, _)| *id == launch).map(|(_, ledger)| {
+                let ledger = known.find(|known| known.id == launch).map(|ledger| {
                     let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
                     ledger.clone()
                 });
-                wire::send(socket.as_fd(), &ledger.unwrap_or_default(), &[])?;
+                wire::send(socket.as_fd(), &Told { ledger: ledger.unwrap_or_default(), files }, &[])?;
             }
         }
     }
+}
+
+fn thread() -> std::thread::Builder {
+    std::thread::Builder::new().stack_size(128 * 1024)
 }

@@ -15,7 +15,7 @@ use sigil_types::{Clock, Code, LaunchId, PluginName, SystemClock, Timestamp, Wor
 use super::connect::{self, ConnectRefused, SocketName};
 use super::launch::{self, Running};
 use super::ready::{Cache, Next, Place};
-use super::recorder::Handle as Recorder;
+use super::recorder::{Handle as Recorder, Told};
 use super::refusal;
 use super::state::State;
 use super::watch::Watch;
@@ -259,7 +259,7 @@ impl Server {
             launch::launch(&mut self.place, policy, &mut self.cache, now, request, &mut next, sign)?;
         self.next = again.map_or(Next::None, Next::Wanted);
         if let (Some(recorder), Some(listening)) = (&self.recorder, enforced.listening.take())
-            && let Err(lost) = recorder.watch(started.id, listening, telling)
+            && let Err(lost) = recorder.watch(started.id, init_number(enforced.init), listening, telling)
         {
             // What it answered for gets `ENOSYS` from now on. The next launches are recorded by a new one, or not at all.
             let _ = enforced.kill();
@@ -321,7 +321,7 @@ impl Server {
     fn denials(&mut self, launch: LaunchId) -> Reply {
         let told = self.recorder.as_ref().map(|recorder| recorder.tell(launch));
         match told {
-            Some(Ok(ledger)) => Reply::Denials { ledger },
+            Some(Ok(Told { ledger, files })) => Reply::Denials { ledger, files },
             Some(Err(lost)) => {
                 self.start_recorder();
                 Reply::Refused(refusal(const { Code::new("sandbox.launch.recorder.lost") }, lost))
@@ -361,8 +361,13 @@ impl Server {
     /// children.
     fn end_strangers(&self) {
         if self.place.host.posture == Reached::Reduced {
-            let inits: Vec<Pid> = self.children.iter().map(|child| child.init).collect();
-            family::end_all(&inits);
+            let inits = self.children.iter().map(|child| child.init);
+            let kept: Vec<Pid> = inits.chain(self.recorder.as_ref().map(|recorder| recorder.pid)).collect();
+            family::end_all(&kept);
         }
     }
+}
+
+fn init_number(init: Pid) -> u32 {
+    init.as_raw_nonzero().get().unsigned_abs()
 }

@@ -130,8 +130,10 @@ pub enum Reply {
     Killed {},
     /// What was refused to it.
     Denials {
-        /// The calls.
+        /// What.
         ledger: Ledger,
+        /// Whether files that were refused are among it: that needs the kernel's audit records.
+        files: bool,
     },
     /// How things are.
     Status(Status),

@@ -158,13 +158,13 @@ fn launched() {
         let id = launched.id;
         let (status, _, complaints) = world::finish(launched);
         assert!(complaints.contains("Operation not permitted"), "{status:?} {complaints}");
-        assert_eq!(calls(&client.denials(id).expect("told")), [("linkat", 2), ("unshare", 1)]);
+        assert_eq!(calls(&client.denials(id).expect("told").0), [("linkat", 2), ("unshare", 1)]);
     }
     let launched = quiet.launch();
     let id = launched.id;
     world::finish(launched);
-    assert!(quiet.client().denials(id).expect("told").is_empty());
-    assert!(client.denials(id).expect("told").is_empty(), "another launcher's launch is not known");
+    assert!(quiet.client().denials(id).expect("told").0.is_empty());
+    assert!(client.denials(id).expect("told").0.is_empty(), "another launcher's launch is not known");
 }
 
 fn lost() {
@@ -193,5 +193,5 @@ fn lost() {
     let sigil_sandbox::client::Rpc::Socket(socket) = &launched.rpc else { panic!("a socket") };
     rustix::io::write(socket, b"go\n").expect("sent");
     world::finish(launched);
-    assert_eq!(calls(&client.denials(id).expect("told")), [("linkat", 1), ("unshare", 1)]);
+    assert_eq!(calls(&client.denials(id).expect("told").0), [("linkat", 1), ("unshare", 1)]);
 }

@@ -5,6 +5,7 @@
 
 mod approval;
 mod audit;
+mod denial;
 mod event;
 mod list;
 mod plugin;
@@ -16,6 +17,7 @@ mod turn;
 
 pub use approval::{Approval, ApprovalState, Decision};
 pub use audit::{AuditEvent, AuditQuery};
+pub use denial::{Denial, Denials, Proposal};
 pub use event::Envelope;
 pub(crate) use event::TurnEventData;
 pub use list::{ApprovalList, AuditEventList, MessageList, PluginList, SessionList};

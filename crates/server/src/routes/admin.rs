@@ -17,6 +17,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::scoped(Scope::AdminPlugins, routes!(plugins)),
         Route::scoped(Scope::AdminPlugins, routes!(plugin)),
+        Route::scoped(Scope::AdminPlugins, routes!(denials)),
         Route::scoped(Scope::PolicyRead, routes!(policy)),
         Route::scoped(Scope::SandboxRead, routes!(sandbox)),
         Route::scoped(Scope::ScanRun, routes!(scan)).body(1024 * 1024),
@@ -44,6 +45,19 @@ async fn plugin(
 ) -> Result<Json<api::PluginDetail>, Refusal> {
     let name = name.parse().map_err(|_| Failure::not_found("plugin"))?;
     Ok(Json(app.operations.plugin(&caller, name).await?))
+}
+
+/// What a plugin was refused, why, and the narrowest grant that would change it.
+#[utoipa::path(get, path = "/api/v1/plugins/{name}/denials", tag = "plugins",
+    params(("name" = String, Path, description = "The name in its manifest.")),
+    responses((status = 200, body = api::Denials)))]
+async fn denials(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(name): Path<String>,
+) -> Result<Json<api::Denials>, Refusal> {
+    let name = name.parse().map_err(|_| Failure::not_found("plugin"))?;
+    Ok(Json(app.operations.denials(&caller, name).await?))
 }
 
 /// The signed policy in force.

@@ -181,6 +181,10 @@ impl Operations for Memory {
         ready(Vec::new())
     }
 
+    fn denials<'a>(&'a self, _: &'a Caller, _: PluginName) -> Answer<'a, api::Denials> {
+        failed(Failure::not_found("plugin"))
+    }
+
     fn plugin<'a>(&'a self, _: &'a Caller, _: PluginName) -> Answer<'a, api::PluginDetail> {
         failed(Failure::not_found("plugin"))
     }

@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: LearnArgs) -> Outcome {
         let (attempt, found) = learner.attempt(output.json)?;
         output.note(format!("run {rounds}: ended with status {}", attempt.status));
         if !output.json {
-            denials::show(output, &found, true);
+            denials::show(output, &found);
         }
         if attempt.ledger.beyond > 0 {
             output.note(format!("{} more denials were only counted: there were too many kinds", attempt.ledger.beyond));

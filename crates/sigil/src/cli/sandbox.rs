@@ -28,6 +28,7 @@ pub(super) fn run(context: &Context, command: SandboxCommand) -> Outcome {
     match command {
         SandboxCommand::Explain { plugin } => explain(context, &plugin),
         SandboxCommand::Profile(args) => profile::run(context, &args),
+        SandboxCommand::Denials { plugin } => super::denials::run(context, &plugin),
         SandboxCommand::Learn(args) => super::learn::run(context, args),
         // Options before `sandbox` or between it and `run` keep the early path from seeing the command.
         SandboxCommand::Run { .. } => {

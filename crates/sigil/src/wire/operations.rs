@@ -14,7 +14,7 @@ use sigil_types::{
 };
 
 use super::gateway::{Gateway, Room};
-use super::views;
+use super::{denials, views};
 
 /// Answers requests with the parts of a running gateway.
 #[derive(Clone)]
@@ -346,6 +346,10 @@ impl Operations for Wired {
 
     fn plugin<'a>(&'a self, _: &'a Caller, name: PluginName) -> Answer<'a, api::PluginDetail> {
         Box::pin(async move { self.0.plugin_detail(&name).await.ok_or_else(|| Failure::not_found("plugin")) })
+    }
+
+    fn denials<'a>(&'a self, _: &'a Caller, name: PluginName) -> Answer<'a, api::Denials> {
+        Box::pin(denials::of(&self.0, name))
     }
 
     fn policy<'a>(&'a self, _: &'a Caller) -> Answer<'a, api::Policy> {

@@ -203,6 +203,12 @@ pub(crate) enum SandboxCommand {
   sigil sandbox learn --yes-to read --read ~/src -- ./build.sh
   sigil sandbox learn --json -- curl https://example.com")]
     Learn(LearnArgs),
+    /// Print what a plugin of the running gateway was refused, why, and what would change that.
+    #[command(after_help = "Examples:\n  sigil sandbox denials files\n  sigil sandbox denials --json fetch")]
+    Denials {
+        /// Its name.
+        plugin: sigil_types::PluginName,
+    },
     /// Print what a plugin may do, and where each rule comes from.
     #[command(after_help = "Examples:\n  sigil sandbox explain files\n  sigil sandbox explain ./plugins/fetch")]
     Explain {
