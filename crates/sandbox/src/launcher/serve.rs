@@ -94,7 +94,9 @@ impl Server {
 
     /// Starts a recorder, the first one or in place of one that is lost. What was prepared with the other one is forgotten.
     fn start_recorder(&mut self) {
-        self.recorder = Recorder::fork().ok();
+        // In posture `reduced` the end of a program ends everything else below the launcher; nothing is recorded there.
+        let records = self.place.host.posture != Reached::Reduced;
+        self.recorder = records.then(Recorder::fork).and_then(Result::ok);
         self.next = Next::None;
         self.cache.record(self.recorder.as_ref().map(|_| Recording::Refused));
     }
@@ -327,7 +329,8 @@ impl Server {
                 Reply::Refused(refusal(const { Code::new("sandbox.launch.recorder.lost") }, lost))
             }
             None => {
-                let text = "nothing records what programs are refused: there was no process for it when Sigil started";
+                let text = "nothing records what programs are refused here: in posture `reduced`, or without a process for it \
+                            when Sigil started";
                 Reply::Refused(refusal(const { Code::new("sandbox.launch.recorder.absent") }, text))
             }
         }
