@@ -26,7 +26,7 @@ mod trust;
 pub use bundle::{Bundle, Signer, Unverified, Verified};
 pub use ceilings::{
     Budgets, Ceilings, EgressCeilings, EgressIdentity, EndedGrant, Endpoint, Exposure, FactsOverride, FolderAccess,
-    FolderGrant, GrantPath, HostRule, Labels, Links, LocalAddress, NetworkLimits, ParseCeilingsError,
+    FolderGrant, GrantPath, HostRule, Interpreter, Labels, Links, LocalAddress, NetworkLimits, ParseCeilingsError,
     ParseEndpointError, ParseGrantPathError, PluginGrant, Posture, ProviderGrant, SandboxLimits, Scheme,
     SecretConsumer, SecretGrant, TypedReaders,
 };

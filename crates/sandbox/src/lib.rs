@@ -14,6 +14,7 @@ pub mod confine;
 pub mod denials;
 pub mod doctor;
 pub mod host;
+pub mod interpreter;
 pub mod launcher;
 pub mod people;
 pub mod profile;

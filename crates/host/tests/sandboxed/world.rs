@@ -14,7 +14,7 @@ use sigil_gate::port::{Budget, OverBudget, PortFailed, Tool, ToolAnswer};
 use sigil_gate::{Answer, Door, Gate, GateParts, Session, SessionContext, ToTool, ToolDraft, Verdict};
 use sigil_host::{HostParts, Instance, PluginHost, PluginStore, Start, StartRefused, Trusted, endorse};
 use sigil_policy::sign::{SigningKey, Validity, sign};
-use sigil_policy::{Bundle, Ceilings, PluginGrant, Preset, Source, TrustStore, Verified};
+use sigil_policy::{Bundle, Ceilings, Interpreter, PluginGrant, Preset, Source, TrustStore, Verified};
 use sigil_proto::manifest::Manifest;
 use sigil_sandbox::launcher::{self, Launcher, LauncherConfig};
 use sigil_scan::Scanner;
@@ -136,7 +136,9 @@ impl World {
             ceilings.owners = ["ann".parse().expect("a name")].into();
             for tree in &trees {
                 let name = store.get(tree).expect("read").expect("installed").name().clone();
-                let grant = PluginGrant { trees: BTreeSet::from([*tree]), ..PluginGrant::default() };
+                let digest = Digest::of(&fs::read("/bin/sh").expect("a shell"));
+                let interpreters = vec![Interpreter { path: "/bin/sh".parse().expect("a path"), digest }];
+                let grant = PluginGrant { trees: BTreeSet::from([*tree]), interpreters, ..PluginGrant::default() };
                 ceilings.plugins.insert(name, grant);
             }
             (wish.ceilings)(&folder.path().join("granted"), ceilings);

@@ -19,7 +19,8 @@ pub use network::{
     SecretConsumer, SecretGrant,
 };
 pub use plugin::{
-    EndedGrant, FactsOverride, FolderAccess, FolderGrant, GrantPath, HostRule, ParseGrantPathError, PluginGrant,
+    EndedGrant, FactsOverride, FolderAccess, FolderGrant, GrantPath, HostRule, Interpreter, ParseGrantPathError,
+    PluginGrant,
 };
 
 /// Why a text is not a set of ceilings.

@@ -47,6 +47,9 @@ pub struct PluginGrant {
     /// The weakest sandbox in which it may run, if that is stronger than what every plugin needs. Absent: the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posture: Option<Posture>,
+    /// The programs outside its tree that may read its scripts. A script without one of them does not start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interpreters: Vec<Interpreter>,
     /// The rights that it may have at most, beside the ceilings of everybody. Absent: no further narrowing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<CapabilitySet>,
@@ -60,6 +63,16 @@ pub struct PluginGrant {
     pub folders: BTreeMap<Name, Vec<FolderGrant>>,
     /// Label facts that replace those of the compiled profile, for one endorsed tree each.
     pub facts: Vec<FactsOverride>,
+}
+
+/// A program of the system that reads a plugin's scripts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interpreter {
+    /// Its name, as it stands behind `#!` in the script.
+    pub path: GrantPath,
+    /// The SHA-256 of its content.
+    pub digest: Digest,
 }
 
 /// A host, or the hosts below a name, and the ports there.

@@ -1,7 +1,7 @@
 //! One launch, as the oath has it: nothing that the gateway says is believed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, mkdirat, openat};
@@ -9,21 +9,19 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sigil_policy::{Bundle, Verified};
-use sigil_proto::manifest::{self, Manifest, Spec, Transport};
+use sigil_proto::manifest::Transport;
 use sigil_types::{Code, Digest, LaunchId, PluginName, Timestamp, WorkspaceId};
 
+use super::judge;
 use super::ready::{Cache, Next, Place, Ready};
 use super::watch::Watch;
 use super::wire::{LaunchRequest, Refusal, Started};
 use super::{LauncherConfig, refusal};
 use crate::cgroup::Group;
-use crate::confine::{Enforced, Pin, Prepared, Stage, Standby, StartFailed, Streams};
+use crate::confine::{Enforced, Prepared, Stage, Standby, StartFailed, Streams};
 use crate::denials::Telling;
 use crate::host::{Host, Reached};
-use crate::profile::recorded::{self, Recording};
-use crate::profile::{self, NeverGrant, Posture, Site};
 use crate::receipt::{Launch, LaunchReceipt};
-use crate::tree;
 
 /// A program that was started, with the descriptors that the gateway gets.
 pub(super) struct Running {
@@ -52,31 +50,30 @@ fn key(request: &LaunchRequest) -> Digest {
 /// Verifies, compiles, confines and executes.
 pub(super) fn launch(
     place: &mut Place,
-    policy: &Bundle<Verified>,
+    policy: Option<&Bundle<Verified>>,
     cache: &mut Cache,
     now: Timestamp,
     request: &LaunchRequest,
     next: &mut Next,
     sign: impl FnOnce(&Launch) -> Result<LaunchReceipt, String>,
 ) -> Result<Running, Refusal> {
-    verify_policy(policy, now, request)?;
-    let (tree, pin) = verify_tree(&place.config, request)?;
-    let manifest = verify_manifest(request, &tree)?;
+    let permit = judge::launch(&place.config, policy, now, request)?;
     let id = LaunchId::generate(now);
     let key = key(request);
     let (mut private, mut serves) = (None, false);
-    let ready = match cache.find(&key, &pin) {
+    let ready = match cache.find(&key, &permit.pin) {
         Some(ready) => ready,
         None => {
-            let spec = read_manifest(request, &manifest)?;
+            let spec = permit.spec()?;
             let ids = host_ids(&request.plugin, &request.workspace);
             serves = matches!(spec.execution.transport, Transport::GoPlugin(_));
             let reached = place.host.posture;
             if serves || reached == Reached::Reduced {
                 private = Some(private_folder(&place.config, &id, ids)?);
             }
-            let site = (ids, reached, cache.recording);
-            let ready = prepare(&place.config, policy, request, &spec, (key, pin, tree), site, private.as_ref());
+            let pin = permit.pin.clone();
+            let judged = permit.compile(&place.config, &spec, (ids, reached), private.as_deref());
+            let ready = judged.and_then(|judged| Ready::new(key, pin, judged, cache.recording));
             let ready = ready.map_err(|refused| because(refused, &place.host));
             let ready = Rc::new(ready.inspect_err(|_| remove(private.as_ref()))?);
             if private.is_none() {
@@ -95,7 +92,7 @@ pub(super) fn launch(
         plugin: request.plugin.clone(),
         instance: request.instance,
         workspace: request.workspace.clone(),
-        policy: policy.digest(),
+        policy: request.policy,
         manifest: Digest::of(request.manifest.as_bytes()),
         tree: request.tree,
         profile: ready.prepared.digest(),
@@ -131,40 +128,6 @@ pub(super) fn launch(
     Ok(Running { started, enforced, private, fds, watch, again, telling })
 }
 
-/// Compiles the profile of a verified plugin and checks it.
-fn prepare(
-    config: &LauncherConfig,
-    policy: &Bundle<Verified>,
-    request: &LaunchRequest,
-    spec: &Spec,
-    (key, pin, tree): (Digest, Pin, PathBuf),
-    (ids, reached, recording): ((u32, u32), Reached, Option<Recording>),
-    private: Option<&PathBuf>,
-) -> Result<Ready, Refusal> {
-    let site = Site {
-        tree,
-        tree_digest: request.tree,
-        never: NeverGrant { own: config.own.clone(), homes: config.homes.clone() },
-        host_uid: ids.0,
-        host_gid: ids.1,
-        private: private.cloned(),
-        reached,
-    };
-    // Read for the launches that may need it only.
-    let roots = request.params.authority.as_ref().and_then(|_| profile::system_roots());
-    let compiled = profile::compile_with(spec, policy.ceilings(), &site, &request.params, roots.as_deref())
-        .map_err(|refused| refusal(refused.code(), refused))?;
-    let (profile, pins) = (compiled.profile.clone(), vec![pin.clone()]);
-    let prepared = match recording.filter(|_| recorded::is_possible(&profile.seccomp)) {
-        Some(recording) => Prepared::recorded(profile, pins, recording),
-        None => Prepared::new(profile, pins),
-    };
-    let prepared = prepared.map_err(|error| refusal(error.code(), error))?;
-    let ceilings = policy.ceilings();
-    let floor = ceilings.plugins.get(&request.plugin).map(|grant| profile::floor(ceilings, grant));
-    Ok(Ready { key, pin, compiled, prepared, floor: floor.unwrap_or(Posture::Strict) })
-}
-
 /// A refusal for want of layers also says which, why, and what to do.
 fn because(refused: Refusal, host: &Host) -> Refusal {
     let of_posture = refused.code.as_str().starts_with("sandbox.posture.");
@@ -179,84 +142,6 @@ pub(super) fn remove(private: Option<&PathBuf>) {
         // Nobody is left who could use it; what cannot be removed is left, and named by nothing.
         let _ = std::fs::remove_dir_all(folder);
     }
-}
-
-fn verify_policy(policy: &Bundle<Verified>, now: Timestamp, request: &LaunchRequest) -> Result<(), Refusal> {
-    if now >= policy.expires() || now < policy.not_before() {
-        let text = format!(
-            "the signed policy, version {}, is not valid now (valid until {}); sign a new one with `sigil policy sign`",
-            policy.version(),
-            policy.expires()
-        );
-        return Err(Refusal { code: const { Code::new("sandbox.launch.policy.expired") }, text });
-    }
-    if request.policy != policy.digest() {
-        let text = format!(
-            "the launch was asked for under policy {}, but {} is in force; give the launcher the newer policy first",
-            request.policy.short(),
-            policy.digest().short()
-        );
-        return Err(Refusal { code: const { Code::new("sandbox.launch.policy.other") }, text });
-    }
-    let plugin = &request.plugin;
-    let Some(grant) = policy.ceilings().plugins.get(plugin) else {
-        let refused = profile::CompileRefused::UnknownPlugin(plugin.clone());
-        return Err(refusal(refused.code(), refused));
-    };
-    if !grant.trees.contains(&request.tree) {
-        let refused = profile::CompileRefused::TreeNotEndorsed { plugin: plugin.clone(), tree: request.tree };
-        return Err(refusal(refused.code(), refused));
-    }
-    Ok(())
-}
-
-/// Hashes the whole tree as it now is. Returns its path, and what pins its root until it is mounted.
-fn verify_tree(config: &LauncherConfig, request: &LaunchRequest) -> Result<(PathBuf, Pin), Refusal> {
-    let path = config.plugins.join(tree::folder_name(&request.tree));
-    let hashed = tree::hash(&path).map_err(|error| {
-        let text = format!("the files of plugin {} cannot be verified in {}: {error}", request.plugin, path.display());
-        Refusal { code: error.code(), text }
-    })?;
-    if hashed.digest != request.tree {
-        let text = format!(
-            "the files of plugin {} were changed after they were installed: {} holds {}, not {}. Remove the plugin and \
-             install it again from a source that you trust",
-            request.plugin,
-            path.display(),
-            hashed.digest,
-            request.tree
-        );
-        return Err(Refusal { code: const { Code::new("sandbox.launch.tree.tampered") }, text });
-    }
-    let pin = Pin { source: path.clone(), dev: hashed.dev, ino: hashed.ino };
-    Ok((path, pin))
-}
-
-/// The manifest in the verified tree, which must be the one that the request carries.
-fn verify_manifest(request: &LaunchRequest, tree: &Path) -> Result<Vec<u8>, Refusal> {
-    let path = tree.join(manifest::FILE_NAME);
-    let bytes = std::fs::read(&path).map_err(|error| other_manifest(format!("{}: {error}", path.display())))?;
-    if bytes != request.manifest.as_bytes() {
-        let text = "the manifest of this launch is not the one in the plugin's verified tree; reload the plugin";
-        return Err(other_manifest(text.to_owned()));
-    }
-    Ok(bytes)
-}
-
-fn other_manifest(text: String) -> Refusal {
-    Refusal { code: const { Code::new("sandbox.launch.manifest.other") }, text }
-}
-
-fn read_manifest(request: &LaunchRequest, bytes: &[u8]) -> Result<Spec, Refusal> {
-    let checked = Manifest::parse(bytes)
-        .map_err(|error| refusal(error.code(), error))?
-        .validate()
-        .map_err(|error| refusal(error.code(), error))?;
-    let spec = checked.spec().clone();
-    if spec.name != request.plugin {
-        return Err(other_manifest(format!("the manifest is that of plugin {}, not of {}", spec.name, request.plugin)));
-    }
-    Ok(spec)
 }
 
 /// The user and group outside, under root: one of 2^28 ids from 0x7000_0000 on, above those of people, of containers and

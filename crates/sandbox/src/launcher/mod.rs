@@ -8,7 +8,10 @@
 mod audited;
 pub mod connect;
 mod disk;
+mod judge;
 mod launch;
+#[cfg(test)]
+mod oath;
 mod ready;
 mod recorder;
 mod serve;

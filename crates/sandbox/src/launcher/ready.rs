@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use sigil_types::{Digest, PluginName, WorkspaceId};
 
-use super::LauncherConfig;
+use super::judge::Judged;
+use super::wire::Refusal;
+use super::{LauncherConfig, refusal};
 use crate::cgroup::{Group, Groups};
 use crate::confine::{Pin, Prepared, Standby};
 use crate::host::Host;
-use crate::profile::recorded::Recording;
+use crate::interpreter::Interpreter;
+use crate::profile::recorded::{self, Recording};
 use crate::profile::{Compiled, Posture};
 
 /// A launch as far as it can be prepared before the request: a compiled and checked profile.
 ///
-/// Nothing in it depends on what may have changed since: the tree is hashed and the manifest compared at every launch, and
-/// a new policy empties the cache.
+/// Nothing in it depends on what may have changed since: the tree is hashed and the manifest compared at every launch, the
+/// interpreter is looked at again, and a new policy empties the cache.
 pub(super) struct Ready {
     pub(super) key: Digest,
     pub(super) pin: Pin,
@@ -25,6 +28,26 @@ pub(super) struct Ready {
     pub(super) prepared: Prepared,
     /// The weakest posture that would have done.
     pub(super) floor: Posture,
+    /// What reads its program, when that is a script.
+    interpreter: Option<Interpreter>,
+}
+
+impl Ready {
+    pub(super) fn new(key: Digest, pin: Pin, judged: Judged, recording: Option<Recording>) -> Result<Self, Refusal> {
+        let Judged { compiled, pins, floor, interpreter } = judged;
+        let profile = compiled.profile.clone();
+        let prepared = match recording.filter(|_| recorded::is_possible(&profile.seccomp)) {
+            Some(recording) => Prepared::recorded(profile, pins, recording),
+            None => Prepared::new(profile, pins),
+        };
+        let prepared = prepared.map_err(|error| refusal(error.code(), error))?;
+        Ok(Self { key, pin, compiled, prepared, floor, interpreter })
+    }
+
+    /// Whether what reads its program is still what was verified.
+    fn holds(&self) -> bool {
+        self.interpreter.as_ref().is_none_or(Interpreter::holds)
+    }
 }
 
 /// The sandbox that is made ready before anybody asks for it: for what was launched last.
@@ -159,7 +182,7 @@ impl Cache {
     }
 
     pub(super) fn find(&self, key: &Digest, pin: &Pin) -> Option<Rc<Ready>> {
-        self.ready.iter().find(|ready| ready.key == *key && ready.pin == *pin).cloned()
+        self.ready.iter().find(|ready| ready.key == *key && ready.pin == *pin && ready.holds()).cloned()
     }
 
     pub(super) fn keep(&mut self, ready: Rc<Ready>) {

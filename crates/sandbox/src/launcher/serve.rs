@@ -13,6 +13,7 @@ use sigil_policy::{Bundle, Verified};
 use sigil_types::{Clock, Code, LaunchId, PluginName, SystemClock, Timestamp, WorkspaceId};
 
 use super::connect::{self, ConnectRefused, SocketName};
+use super::judge;
 use super::launch::{self, Running};
 use super::ready::{Cache, Next, Place};
 use super::recorder::{Handle as Recorder, Told};
@@ -226,11 +227,7 @@ impl Server {
 
     fn set_policy(&mut self, envelope: &str) -> Result<Reply, Refusal> {
         let now = self.now();
-        let bundle = Bundle::parse(envelope.as_bytes())
-            .and_then(|bundle| bundle.verify(&self.state.trust, now, self.state.floor))
-            .map_err(|refused| refusal(refused.code(), refused))?;
-        // The floor is on the disk before the policy counts: a restart cannot bring an older one back.
-        self.state.raise_floor(bundle.version()).map_err(|error| refusal(error.code(), error))?;
+        let bundle = judge::policy(&mut self.state, envelope, now)?;
         let reply = Reply::PolicySet { version: bundle.version(), digest: bundle.digest() };
         self.cache.clear();
         self.next = Next::None;
@@ -244,13 +241,6 @@ impl Server {
             let text = format!("{} programs run already; stop one first", self.children.len());
             return Err(Refusal { code: const { Code::new("sandbox.launch.programs.too-many") }, text });
         }
-        let policy = self.policy.as_ref().ok_or_else(|| Refusal {
-            code: const { Code::new("sandbox.launch.policy.absent") },
-            text:
-                "no signed policy was given to the launcher, so nothing may start; run `sigil init` or `sigil policy \
-                   sign`"
-                    .to_owned(),
-        })?;
         let sign = |launch: &_| {
             let key = self.state.receipt_key()?;
             LaunchReceipt::sign(launch, &key).map_err(|error| error.to_string())
@@ -258,7 +248,7 @@ impl Server {
         // Also when the launch is refused: what stands ready was made before whatever is wrong now.
         let mut next = std::mem::take(&mut self.next);
         let Running { started, mut enforced, private, fds, watch, again, telling } =
-            launch::launch(&mut self.place, policy, &mut self.cache, now, request, &mut next, sign)?;
+            launch::launch(&mut self.place, self.policy.as_ref(), &mut self.cache, now, request, &mut next, sign)?;
         self.next = again.map_or(Next::None, Next::Wanted);
         if let (Some(recorder), Some(listening)) = (&self.recorder, enforced.listening.take())
             && let Err(lost) = recorder.watch(started.id, init_number(enforced.init), listening, telling)

@@ -43,8 +43,8 @@ pub enum LoadState {
         "{0} can be used by other users; run `chmod go-rwx` on it, and make a new key if others could read this one"
     )]
     Exposed(PathBuf),
-    /// A file is not what it should be. Losing the floor or the head silently would undo their purpose, so neither is
-    /// made anew.
+    /// A file is not what it should be, or is gone. Losing the floor or the head silently would undo their purpose, so neither
+    /// is made anew: all are made at the first start, the key last.
     #[error("{path} is damaged: {what}; restore it from a backup, or move the folder away and run `sigil init` again")]
     Damaged {
         /// What.
@@ -119,30 +119,23 @@ impl State {
 
         let trust = read(TRUST)?.ok_or_else(|| LoadState::NoTrust(path.join(TRUST)))?;
         let trust = TrustStore::parse(&trust).map_err(|error| damaged(TRUST, error.to_string()))?;
-        let floor = match read(FLOOR)? {
-            None => 0,
-            Some(bytes) => String::from_utf8(bytes)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .ok_or_else(|| damaged(FLOOR, "not a number".to_owned()))?,
-        };
-        let head = match read(HEAD)? {
-            None => None,
-            Some(bytes) => Some(
-                String::from_utf8(bytes)
-                    .map_err(|error| damaged(HEAD, error.to_string()))?
-                    .parse::<SignedHead>()
-                    .map_err(|error| damaged(HEAD, error.to_string()))?,
-            ),
-        };
         let pkcs8 = match read(KEY)? {
             Some(bytes) => bytes,
-            None => {
-                let new = SigningKey::generate().map_err(|error| damaged(KEY, error.to_string()))?;
-                write(&folder, KEY, new.expose()).map_err(io(KEY))?;
-                new.expose().clone()
-            }
+            None => first_start(&folder, origin).map_err(|error| match error {
+                FirstStart::Key(what) => damaged(KEY, what),
+                FirstStart::Write(name, errno) => io(name)(errno),
+            })?,
         };
+        let gone = |name: &str| damaged(name, "it is not there any more".to_owned());
+        let floor = read(FLOOR)?.ok_or_else(|| gone(FLOOR))?;
+        let floor = String::from_utf8(floor)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .ok_or_else(|| damaged(FLOOR, "not a number".to_owned()))?;
+        let head = String::from_utf8(read(HEAD)?.ok_or_else(|| gone(HEAD))?)
+            .map_err(|error| damaged(HEAD, error.to_string()))?
+            .parse::<SignedHead>()
+            .map_err(|error| damaged(HEAD, error.to_string()))?;
         let pkcs8 = Secret::new(pkcs8);
         let mut padded = Secret::new([0; MAX_KEY]);
         let key_length = pkcs8.expose().len();
@@ -154,8 +147,16 @@ impl State {
         padded = Secret::new(copy);
         zeroize::Zeroize::zeroize(&mut copy);
         let key = WipedOnFork::new(padded.expose()).map_err(io(KEY))?;
-        let state =
-            Self { folder, path: path.to_path_buf(), origin: origin.to_owned(), key, key_length, trust, floor, head };
+        let state = Self {
+            folder,
+            path: path.to_path_buf(),
+            origin: origin.to_owned(),
+            key,
+            key_length,
+            trust,
+            floor,
+            head: Some(head),
+        };
         let own = state.signing_key().map_err(|what| damaged(KEY, what))?;
         if state.head.as_ref().is_some_and(|head| !head.signed_by(own.verify_key())) {
             return Err(damaged(HEAD, "not signed by this launcher's key".to_owned()));
@@ -201,6 +202,24 @@ impl State {
     fn store(&self, name: &str, bytes: &[u8]) -> Result<(), LoadState> {
         write(&self.folder, name, bytes).map_err(|source| LoadState::Io { path: self.path.join(name), source })
     }
+}
+
+/// Why the folder could not be made whole at the first start.
+enum FirstStart {
+    Key(String),
+    Write(&'static str, Errno),
+}
+
+/// Makes floor, head of the empty log, and key, and returns the key. The key comes last: with it, everything must be there.
+fn first_start(folder: &OwnedFd, origin: &str) -> Result<Vec<u8>, FirstStart> {
+    let unusable = |error: &dyn std::fmt::Display| FirstStart::Key(error.to_string());
+    let new = SigningKey::generate().map_err(|error| unusable(&error))?;
+    let key = SigningKey::from_pkcs8(origin, &new).map_err(|error| unusable(&error))?;
+    let head = SignedHead::sign(0, sigil_audit::merkle::empty_root(), &key);
+    for (name, bytes) in [(FLOOR, &b"0\n"[..]), (HEAD, head.note().as_bytes()), (KEY, new.expose())] {
+        write(folder, name, bytes).map_err(|errno| FirstStart::Write(name, errno))?;
+    }
+    Ok(new.expose().clone())
 }
 
 fn to_errno(error: &std::io::Error) -> Errno {
@@ -280,8 +299,26 @@ mod tests {
         let state = State::load(other.path(), "sigil/test").unwrap();
         let head = SignedHead::sign(0, sigil_audit::merkle::empty_root(), &state.signing_key().unwrap());
         let folder = folder();
+        State::load(folder.path(), "sigil/test").unwrap();
         fs::write(folder.path().join(HEAD), head.note()).unwrap();
         assert!(matches!(State::load(folder.path(), "sigil/test"), Err(LoadState::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_is_lost_is_not_made_anew() {
+        for name in [FLOOR, HEAD] {
+            let folder = folder();
+            State::load(folder.path(), "sigil/test").unwrap();
+            fs::remove_file(folder.path().join(name)).unwrap();
+            let refused = State::load(folder.path(), "sigil/test").unwrap_err();
+            assert!(matches!(refused, LoadState::Damaged { .. }), "{name}: {refused}");
+            assert!(!folder.path().join(name).exists());
+        }
+        // Without the key, nothing that it has signed is believed any more: it is a first start.
+        let folder = folder();
+        let before = State::load(folder.path(), "sigil/test").unwrap().public().unwrap();
+        fs::remove_file(folder.path().join(KEY)).unwrap();
+        assert_ne!(State::load(folder.path(), "sigil/test").unwrap().public().unwrap(), before);
     }
 
     #[test]

@@ -359,6 +359,45 @@ mod tests {
             "manifest":"name: files","tree":"@","params":{"folders":{"docs":["/srv/docs"]}}}"#,
     ];
 
+    fn pair() -> (OwnedFd, OwnedFd) {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn descriptors_from_the_gateway_are_never_taken() {
+        let (ours, theirs) = pair();
+        let body = br#"{"ask":"status"}"#;
+        let frame = [&MAGIC[..], &u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat();
+        // When nobody has a pipe's other end any more, the pipe says so.
+        let (read, write) = std::io::pipe().unwrap();
+        let fds = [write.as_fd(), write.as_fd()];
+        assert_eq!(sys::send_with_fds(theirs.as_fd(), &frame, &fds).unwrap(), frame.len());
+        drop(write);
+        assert_eq!(receive_request(ours.as_fd()).unwrap(), body);
+        let mut pipe = [rustix::event::PollFd::new(&read, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut pipe, None).unwrap();
+        assert!(pipe[0].revents().contains(rustix::event::PollFlags::HUP), "every copy of its other end is closed");
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_or_too_long_ends_the_connection() {
+        let body = br#"{"ask":"status"}"#;
+        let frame = [&MAGIC[..], &u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat();
+        for length in 0..frame.len() {
+            let (ours, theirs) = pair();
+            sys::send_with_fds(theirs.as_fd(), &frame[..length], &[]).unwrap();
+            drop(theirs);
+            assert!(matches!(receive_request(ours.as_fd()), Err(FrameFailed::Closed)), "{length} bytes");
+        }
+        let long = u32::try_from(MAX_REQUEST_BYTES + 1).unwrap().to_le_bytes();
+        for header in [[MAGIC, long], [MAGIC, [0xff; 4]], [*b"SGL2", [0; 4]], [*b"GET ", *b"/ HT"]] {
+            let (ours, theirs) = pair();
+            sys::send_with_fds(theirs.as_fd(), &header.concat(), &[]).unwrap();
+            assert!(matches!(receive_request(ours.as_fd()), Err(FrameFailed::Form(_))), "{header:?}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn what_is_understood_means_the_same_when_written_again(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sigil_policy::{Ceilings, HostRule, NetworkLimits};
 use sigil_proto::manifest::{Spec, Transport};
-use sigil_types::{Digest, EndedHost, Name, ToolFacts};
+use sigil_types::{Digest, EndedHost, Name, PluginName, ToolFacts};
 
 use super::base::{BaseProfile, Feature};
 use super::ended::Authority;
@@ -72,6 +72,33 @@ pub struct Compiled {
     pub facts: ToolFacts,
     /// What the egress proxy lets it reach.
     pub egress: Egress,
+}
+
+impl Compiled {
+    /// Adds the program that reads the plugin's script, which signed policy names: the one file, where it is on this machine.
+    ///
+    /// # Errors
+    /// [`CompileRefused::NeverGranted`] when it stands where nothing is ever granted.
+    pub fn interpreter(
+        &mut self,
+        plugin: &PluginName,
+        source: &Path,
+        never: &NeverGrant,
+    ) -> Result<(), CompileRefused> {
+        never.check(source, Access::Exec).map_err(|why| CompileRefused::NeverGranted {
+            path: source.to_owned(),
+            from: "the interpreter of a script".to_owned(),
+            why,
+        })?;
+        let from = vec![Source::Policy { key: format!("plugins.{plugin}.interpreters") }];
+        self.explanation.rule(RuleKind::Exec, format!("execute {}", source.display()), from);
+        let (source, target) = (source.to_owned(), source.to_owned());
+        self.profile.binds.retain(|bind| bind.target != target);
+        self.profile.binds.push(Bind { source, target, access: Access::Exec, optional: false, link: LinkRule::Refuse });
+        // Parents before what is in them.
+        self.profile.binds.sort_by(|one, other| one.target.cmp(&other.target));
+        Ok(())
+    }
 }
 
 /// What the egress proxy lets a program reach.

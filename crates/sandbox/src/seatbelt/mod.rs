@@ -207,17 +207,19 @@ fn renamed(profile: &Profile, place: &Place, port: Option<(u16, u16)>) -> Exec {
         true => path(Path::new(text)).to_string_lossy().into_owned(),
         false => text.clone(),
     };
-    let proxy = |text: &String| match port {
-        Some((inside, outside)) if *text == format!("http://127.0.0.1:{inside}") => {
-            format!("http://127.0.0.1:{outside}")
+    // Whatever the scheme: the proxy speaks several on its one port.
+    let proxy = |text: String| match port {
+        Some((inside, outside)) => {
+            let address = text.strip_suffix(&format!("://127.0.0.1:{inside}")).map(str::to_owned);
+            address.map_or(text, |scheme| format!("{scheme}://127.0.0.1:{outside}"))
         }
-        _ => text.clone(),
+        None => text,
     };
     let Exec { path: program, argv, env, cwd } = &profile.exec;
     Exec {
         path: path(program),
         argv: argv.iter().map(text).collect(),
-        env: env.iter().map(|(name, value)| (name.clone(), proxy(&text(value)))).collect(),
+        env: env.iter().map(|(name, value)| (name.clone(), proxy(text(value)))).collect(),
         cwd: path(cwd),
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use sigil_policy::PluginGrant;
 use sigil_sandbox::client::{ExitStatus, Rpc};
 use sigil_sandbox::launcher::wire::LaunchRequest;
 use sigil_sandbox::profile::Layer;
@@ -193,7 +194,9 @@ fn granted_folders() {
                 text(&read),
                 text(&write)
             );
-            ceilings.plugins.insert("probe".parse().expect("a name"), toml::from_str(&toml).expect("a grant"));
+            let grant: PluginGrant = toml::from_str(&toml).expect("a grant");
+            let grant = PluginGrant { interpreters: vec![world::shell()], ..grant };
+            ceilings.plugins.insert("probe".parse().expect("a name"), grant);
         })
         .expect("accepted");
     let (status, out, err) = finish(world.launch());
@@ -241,7 +244,9 @@ fn standby() {
     let (tree, path) = (world.tree, granted.to_str().expect("text").to_owned());
     let endorse = move |ceilings: &mut sigil_policy::Ceilings| {
         let toml = format!("trees = [\"{tree}\"]\n[[folders.docs]]\npath = \"{path}\"\naccess = \"read\"\n");
-        ceilings.plugins.insert("probe".parse().expect("a name"), toml::from_str(&toml).expect("a grant"));
+        let grant: PluginGrant = toml::from_str(&toml).expect("a grant");
+        let grant = PluginGrant { interpreters: vec![world::shell()], ..grant };
+        ceilings.plugins.insert("probe".parse().expect("a name"), grant);
     };
     world.set_policy(1, &endorse).expect("accepted");
     // What it prints, and the init of its sandbox, which is not `old`: that one may not be quite gone yet.

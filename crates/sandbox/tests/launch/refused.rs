@@ -1,20 +1,26 @@
 //! What the launcher does not start, whatever the gateway says.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use sigil_policy::sign::{SigningKey, Validity};
+use sigil_policy::{Interpreter, PluginGrant};
+use sigil_sandbox::client::ExitStatus;
 use sigil_sandbox::launcher::wire::Reply;
 use sigil_sandbox::launcher::{self, ForkFailed};
 use sigil_types::{Digest, Timestamp};
 
 use crate::harness::Test;
-use crate::world::{World, manifest, now};
+use crate::world::{World, finish, manifest, now, shell};
 
 pub(crate) const TESTS: &[Test] = &[
     ("without_a_policy_nothing_starts", no_policy),
     ("a_changed_tree_is_refused", tampered_tree),
     ("another_manifest_is_refused", tampered_manifest),
     ("what_policy_does_not_endorse_is_refused", not_endorsed),
+    ("a_script_starts_with_the_endorsed_interpreter_only", interpreter),
+    ("what_others_could_change_is_not_launched", shared_tree),
+    ("a_lost_or_restored_state_is_refused", lost_state),
     ("a_policy_that_ends_stops_launches", expired),
     ("a_policy_of_another_key_or_of_the_past_is_refused", policies),
     ("sigil_s_own_folders_are_never_granted", never_granted),
@@ -65,6 +71,79 @@ fn not_endorsed() {
     assert_eq!(world.refusal(&world.request()), "sandbox.profile.plugin.unknown");
 }
 
+fn interpreter() {
+    let mut world = World::new("true");
+    let launched = world.launch();
+    assert_eq!(finish(launched).0, ExitStatus::Exited(0));
+    // The same once more, from what was kept of the first launch.
+    assert_eq!(finish(world.launch()).0, ExitStatus::Exited(0));
+    let mut with = |version, interpreters: Vec<Interpreter>| {
+        let grant = PluginGrant { trees: [world.tree].into(), interpreters, ..PluginGrant::default() };
+        world
+            .set_policy(version, |ceilings| {
+                ceilings.plugins.insert("probe".parse().expect("a name"), grant);
+            })
+            .expect("accepted");
+        world.refusal(&world.request())
+    };
+    let wrong = "sandbox.interpreter.digest.not-endorsed";
+    assert_eq!(with(2, Vec::new()), wrong);
+    assert_eq!(with(3, vec![Interpreter { digest: Digest::of(b"another"), ..shell() }]), wrong);
+    // The same file by another name is not what was signed for: another machine may have another file there.
+    let real = fs::canonicalize("/bin/sh").expect("a shell");
+    let real = real.to_str().expect("text").parse().expect("a path");
+    assert_eq!(with(4, vec![Interpreter { path: real, ..shell() }]), wrong);
+
+    let mut world = World::unstarted(&manifest(""), "true");
+    let program = world.path("plugins/new/bin/probe");
+    fs::create_dir_all(program.parent().expect("a folder")).expect("made");
+    fs::write(&program, "#!/usr/bin/env sh\ntrue\n").expect("written");
+    world.tree = world.install_as_it_is();
+    world.start();
+    let grant = PluginGrant { trees: [world.tree].into(), interpreters: vec![shell()], ..PluginGrant::default() };
+    world
+        .set_policy(1, |ceilings| {
+            ceilings.plugins.insert("probe".parse().expect("a name"), grant);
+        })
+        .expect("accepted");
+    assert_eq!(world.refusal(&world.request()), "sandbox.interpreter.env.refused");
+}
+
+fn shared_tree() {
+    let world = World::new("true");
+    let program = world.store(&world.tree).join("bin/probe");
+    fs::hard_link(&program, world.path("also")).expect("a link");
+    assert_eq!(world.refusal(&world.request()), "sandbox.tree.entry.forbidden");
+    fs::remove_file(world.path("also")).expect("removed");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o775)).expect("its mode");
+    assert_eq!(world.refusal(&world.request()), "sandbox.tree.entry.forbidden");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    assert_eq!(finish(world.launch()).0, ExitStatus::Exited(0));
+}
+
+/// What a folder that was restored, or of which something is gone, does: it never lowers the floor by itself.
+fn lost_state() {
+    let mut world = World::new("true");
+    let old = world.envelope(2, Validity::days(now(), 30), |_| {});
+    world.set_policy(3, |_| {}).expect("accepted");
+    for (name, code) in [
+        ("policy.floor", "sandbox.launcher.state.damaged"),
+        ("audit.head", "sandbox.launcher.state.damaged"),
+        ("trust.json", "sandbox.launcher.trust.missing"),
+    ] {
+        world.launcher = None;
+        let (file, aside) = (world.path("launcher").join(name), world.path("aside"));
+        fs::rename(&file, &aside).expect("moved");
+        let refused = launcher::fork(world.config()).expect_err("refused");
+        assert_eq!(refused.code().as_str(), code, "{name}");
+        fs::rename(&aside, &file).expect("moved back");
+    }
+    // A policy file that was restored is older than the floor, which is elsewhere.
+    world.start();
+    let rollback = world.client().set_policy(&old).expect_err("older");
+    assert!(rollback.code().as_str().contains("rollback"), "{}", rollback.code());
+}
+
 fn expired() {
     let mut world = World::new("true");
     let expires = now().plus_millis(400);
@@ -101,10 +180,11 @@ fn policies() {
     world.set_policy(6, |_| {}).expect("the launcher still serves");
 }
 
-fn grant(world: &World, path: &std::path::Path) -> sigil_policy::PluginGrant {
+fn grant(world: &World, path: &std::path::Path) -> PluginGrant {
     let path = path.to_str().expect("text");
     let toml = format!("trees = [\"{}\"]\n[[folders.docs]]\npath = \"{path}\"\naccess = \"write\"\n", world.tree);
-    toml::from_str(&toml).expect("a grant")
+    let grant: PluginGrant = toml::from_str(&toml).expect("a grant");
+    PluginGrant { interpreters: vec![shell()], ..grant }
 }
 
 const ASK: &str = "    filesystem:\n      - param: docs\n        access: write\n        reason: For a test.\n";

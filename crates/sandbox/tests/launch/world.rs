@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sigil_policy::sign::{SigningKey, Validity, sign};
-use sigil_policy::{Bundle, Ceilings, PluginGrant, Preset, Source, TrustStore};
+use sigil_policy::{Bundle, Ceilings, Interpreter, PluginGrant, Preset, Source, TrustStore};
 use sigil_sandbox::client::{ExitStatus, LaunchRefused, Launched, LauncherClient, Rpc};
 use sigil_sandbox::launcher::wire::LaunchRequest;
 use sigil_sandbox::launcher::{self, Launcher, LauncherConfig};
@@ -40,6 +40,12 @@ pub(crate) fn manifest(extra: &str) -> String {
     )
 }
 
+/// The shell that reads the test plugin, as it is on this machine.
+pub(crate) fn shell() -> Interpreter {
+    let digest = Digest::of(&fs::read("/bin/sh").expect("a shell"));
+    Interpreter { path: "/bin/sh".parse().expect("a path"), digest }
+}
+
 impl World {
     /// A launcher with a policy that endorses the plugin `probe`, a shell script.
     pub(crate) fn new(script: &str) -> Self {
@@ -67,7 +73,8 @@ impl World {
     }
 
     pub(crate) fn endorse(&mut self, edit: impl FnOnce(&mut PluginGrant)) {
-        let mut grant = PluginGrant { trees: BTreeSet::from([self.tree]), ..PluginGrant::default() };
+        let mut grant =
+            PluginGrant { trees: BTreeSet::from([self.tree]), interpreters: vec![shell()], ..PluginGrant::default() };
         edit(&mut grant);
         self.set_policy(1, |ceilings| {
             ceilings.plugins.insert("probe".parse().expect("a name"), grant);
@@ -103,6 +110,15 @@ impl World {
         fs::create_dir_all(new.join("bin")).expect("a folder");
         fs::write(new.join("plugin.yaml"), manifest).expect("the manifest");
         fs::write(new.join("bin/probe"), format!("#!/bin/sh\n{script}\n")).expect("the program");
+        self.install_as_it_is()
+    }
+
+    /// Puts the folder `plugins/new` into the store, with this world's manifest where it has none.
+    pub(crate) fn install_as_it_is(&self) -> Digest {
+        let new = self.path("plugins/new");
+        if !new.join("plugin.yaml").exists() {
+            fs::write(new.join("plugin.yaml"), &self.manifest).expect("the manifest");
+        }
         fs::set_permissions(new.join("bin/probe"), fs::Permissions::from_mode(0o755)).expect("its mode");
         let digest = tree::hash(&new).expect("its digest").digest;
         fs::rename(&new, self.store(&digest)).expect("its place");

@@ -34,7 +34,9 @@ fn world(script: &str, folder: bool, limits: impl FnOnce(&mut SandboxLimits)) ->
     world.start();
     let grant =
         if folder { format!("[[folders.docs]]\npath = \"{granted}\"\naccess = \"write\"\n") } else { String::new() };
-    let toml = format!("trees = [\"{}\"]\n{grant}", world.tree);
+    let (tree, sh) = (world.tree, crate::world::shell());
+    let sh = format!("interpreters = [{{ path = \"{}\", digest = \"{}\" }}]", sh.path, sh.digest);
+    let toml = format!("trees = [\"{tree}\"]\n{sh}\n{grant}");
     world
         .set_policy(1, |ceilings| {
             ceilings.posture = Floor::Reduced;

@@ -22,7 +22,9 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) fn world(manifest: &str, script: &str, floor: Floor, grant: &str) -> World {
     let mut world = World::unstarted(manifest, script);
     world.start();
-    let toml = format!("trees = [\"{}\"]\n{grant}", world.tree);
+    let (tree, sh) = (world.tree, crate::world::shell());
+    let sh = format!("interpreters = [{{ path = \"{}\", digest = \"{}\" }}]", sh.path, sh.digest);
+    let toml = format!("trees = [\"{tree}\"]\n{sh}\n{grant}");
     world
         .set_policy(1, |ceilings| {
             ceilings.posture = floor;
@@ -134,7 +136,9 @@ fn refused_in_reduced() {
     std::fs::create_dir_all(guarded.path("granted/.git/hooks")).expect("a folder");
     guarded.start();
     let folder = guarded.path("granted").display().to_string();
-    let toml = format!("trees = [\"{}\"]\n[[folders.docs]]\npath = \"{folder}\"\naccess = \"write\"\n", guarded.tree);
+    let (tree, sh) = (guarded.tree, crate::world::shell());
+    let sh = format!("interpreters = [{{ path = \"{}\", digest = \"{}\" }}]", sh.path, sh.digest);
+    let toml = format!("trees = [\"{tree}\"]\n{sh}\n[[folders.docs]]\npath = \"{folder}\"\naccess = \"write\"\n");
     guarded
         .set_policy(1, |ceilings| {
             ceilings.posture = Floor::Reduced;

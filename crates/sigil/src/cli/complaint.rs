@@ -169,6 +169,7 @@ coded!(
     sigil_host::StoreFailed,
     sigil_scan::LoadPack,
     sigil_sandbox::profile::CompileRefused,
+    sigil_sandbox::interpreter::InterpreterRefused,
     sigil_sandbox::seatbelt::GenerateFailed,
     sigil_sandbox::tree::HashTree,
     sigil_sandbox::battery::BatteryFailed,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use sigil_host::PluginStore;
 use sigil_proto::manifest::{FILE_NAME, Manifest, Unchecked};
+use sigil_sandbox::interpreter::Interpreter;
 use sigil_server::api;
 use sigil_types::Code;
 
@@ -85,12 +86,26 @@ fn validate(context: &Context, folder: &Path) -> Outcome {
         Ok(manifest) => {
             let tree = folder.is_dir().then(|| sigil_sandbox::tree::hash(folder)).transpose()?.map(|tree| tree.digest);
             let spec = manifest.spec();
+            // What the owner signs for beside the tree, when the program is a script. It need not be built yet.
+            let program = Path::new(spec.execution.command.first().map_or("", String::as_str));
+            let built = folder.join(program).is_file();
+            let interpreter = built.then(|| Interpreter::of(folder, program)).transpose()?.flatten();
             if output.json {
-                output.document(&json!({"valid": true, "name": spec.name, "manifest": manifest.digest(), "tree": tree, "problems": []}));
+                let interpreter = interpreter.map(|found| json!({"path": found.named, "digest": found.digest}));
+                output.document(&json!({"valid": true, "name": spec.name, "manifest": manifest.digest(), "tree": tree,
+                    "interpreter": interpreter, "problems": []}));
             } else {
                 output.line(format!("{} {}: valid", spec.name, spec.version));
                 output.line(format!("  manifest {}", manifest.digest()));
                 tree.iter().for_each(|tree| output.line(format!("  tree     {tree}")));
+                if let Some(found) = interpreter {
+                    let (path, digest) = (safe::line(found.named.as_str()), found.digest);
+                    output.line(format!(
+                        "  script   read by {path}: sign it under plugins.{}.interpreters as",
+                        spec.name
+                    ));
+                    output.line(format!("           {{ path = \"{path}\", digest = \"{digest}\" }}"));
+                }
             }
             return Ok(Exit::Ok);
         }

@@ -9,6 +9,7 @@ use sigil_host::Search;
 use sigil_policy::{Bundle, TrustStore, Unverified, Verified};
 use sigil_proto::manifest::{Checked, FILE_NAME, Manifest, Unchecked};
 use sigil_sandbox::host::Reached;
+use sigil_sandbox::interpreter::Interpreter;
 use sigil_sandbox::profile::{Authority, Compiled, NeverGrant, Params, Site, compile_with, ended_hosts, system_roots};
 use sigil_types::{Code, PluginName};
 
@@ -53,18 +54,26 @@ fn compiled(context: &Context, plugin: &str) -> Result<Found, Complaint> {
     let resolved = context.resolved()?;
     let folder = find(&resolved.settings.plugins.dirs, plugin)?;
     let (manifest, bundle) = (manifest(&folder)?, verified(context, &resolved)?);
+    let spec = manifest.spec();
     // What it would get where everything can be had; `sigil doctor` says what this host gives.
     let site = site(&resolved.folders, &folder, Reached::Strict)?;
     // Shown as it would be launched, with an authority that is made for the occasion.
-    let ended = ended_hosts(manifest.spec(), bundle.ceilings());
+    let ended = ended_hosts(spec, bundle.ceilings());
     let mut params = Params::default();
     if !ended.is_empty() {
         let made = InstanceCa::new(ended).map_err(|error| Complaint::new(error.code(), error.to_string()))?;
         params.authority = Authority::from_der(made.certificate()).ok();
     }
     let roots = system_roots();
-    let compiled = compile_with(manifest.spec(), bundle.ceilings(), &site, &params, roots.as_deref())?;
-    Ok(Found { name: manifest.spec().name.clone(), tree: site.tree_digest, policy: bundle.version(), compiled })
+    let mut compiled = compile_with(spec, bundle.ceilings(), &site, &params, roots.as_deref())?;
+    let program = Path::new(spec.execution.command.first().map_or("", String::as_str));
+    let built = folder.join(program).is_file();
+    if let Some(found) = built.then(|| Interpreter::of(&folder, program)).transpose()?.flatten() {
+        let grant = bundle.ceilings().plugins.get(&spec.name);
+        found.endorsed(&spec.name, grant.map_or(&[][..], |grant| &grant.interpreters))?;
+        compiled.interpreter(&spec.name, &found.source, &site.never)?;
+    }
+    Ok(Found { name: spec.name.clone(), tree: site.tree_digest, policy: bundle.version(), compiled })
 }
 
 fn explain(context: &Context, plugin: &str) -> Outcome {
