@@ -20,7 +20,7 @@ use super::posture::floor;
 use super::refused::CompileRefused;
 use super::{
     Access, Bind, Exec, Identity, Layer, LinkRule, Network, Posture, Profile, Right, Tmpfs, ended, facts, limits, pins,
-    reduced,
+    proxy, reduced,
 };
 use crate::host::Reached;
 
@@ -312,37 +312,6 @@ fn makes_sockets(base: &BaseProfile) -> String {
     format!("programs of the base profile `{}` make Unix sockets of their own", base.name)
 }
 
-/// The variables by which programs find the egress proxy.
-///
-/// ALL_PROXY stays HTTP: Python's usual clients read it, and end with an error at a SOCKS address when their SOCKS package is
-/// not installed. SOCKS_PROXY is read by those who speak it. `h`: the proxy resolves, nobody else can.
-fn proxy_variables(port: u16) -> impl Iterator<Item = (String, String)> {
-    let names = [("HTTP_PROXY", "http"), ("HTTPS_PROXY", "http"), ("ALL_PROXY", "http"), ("SOCKS_PROXY", "socks5h")];
-    names.into_iter().flat_map(move |(name, scheme)| {
-        let value = format!("{scheme}://127.0.0.1:{port}");
-        [(name.to_lowercase(), value.clone()), (name.to_owned(), value)]
-    })
-}
-
-/// Gives a command's profile the egress proxy where it has none: nothing can be reached through it, and it can say what was
-/// to be reached. For learn mode.
-///
-/// # Errors
-/// [`CompileRefused::Base`] when the base profile is unknown.
-pub(crate) fn with_proxy(profile: &mut Profile) -> Result<(), CompileRefused> {
-    // Without namespaces there is no network at all, and no place for a proxy.
-    if profile.network != Network::None || profile.posture == Posture::Reduced {
-        return Ok(());
-    }
-    let base = BaseProfile::load(&profile.name)?;
-    profile.network = Network::Proxy(PROXY_PORT);
-    profile.seccomp = base.filter(&BTreeSet::from([Feature::Proxy]));
-    for (name, value) in proxy_variables(PROXY_PORT) {
-        profile.exec.env.entry(name).or_insert(value);
-    }
-    Ok(())
-}
-
 /// What goes on a base profile.
 struct Parts<'a> {
     exec: Exec,
@@ -366,7 +335,7 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
     }
     let mut env = base.env.clone();
     if let Network::Proxy(port) = network {
-        env.extend(proxy_variables(port));
+        env.extend(proxy::variables(port));
     }
     env.append(&mut parts.exec.env);
     if env.iter().any(|(name, value)| name.contains(['\0', '=']) || value.contains('\0')) {

@@ -14,6 +14,7 @@ mod limits;
 mod never;
 mod pins;
 mod posture;
+mod proxy;
 pub mod recorded;
 mod reduced;
 mod refused;
@@ -27,7 +28,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sigil_types::Digest;
 
-pub(crate) use compile::with_proxy;
 pub use compile::{
     CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, compile_with, reduce,
 };
@@ -36,6 +36,7 @@ pub use explain::{EffectiveRule, Explanation, RuleKind, Source, StruckOut};
 pub use facts::is_shared;
 pub use never::{Never, NeverGrant, Relation};
 pub use posture::{Posture, floor};
+pub(crate) use proxy::with_proxy;
 pub use refused::CompileRefused;
 pub use seccomp::FilterData;
 

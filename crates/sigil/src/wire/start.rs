@@ -12,6 +12,7 @@ use serde_json::json;
 use sigil_agent::{Agent, AgentParts, AgentSettings, Approvals, Hub, ModelRoute, TokenBudget};
 use sigil_audit::{AuditLog, Entry};
 use sigil_config::{ProviderKind, ProviderSettings, Resolved};
+use sigil_egress::ended::SecretSource;
 use sigil_egress::{ClientLimits, HostRights, HttpClient, Proxy, ProxyLimits, Roots, Surroundings, SystemResolver};
 use sigil_gate::port::Provider;
 use sigil_gate::{Door, Gate, GateParts, ToChannel, ToProvider};
@@ -115,25 +116,12 @@ pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running>
         ClientLimits::default(),
         HostRights::of(&ceilings),
     );
-    let proxy = Proxy::new(audit.clone(), Arc::new(SystemResolver), surroundings, ProxyLimits::default());
-    let host = PluginHost::new(HostParts {
-        launcher: client.clone(),
-        proxy,
-        audit: audit.clone(),
-        clock: Arc::clone(&clock),
-        ceilings: Arc::clone(&ceilings),
-        demo,
-    });
-
     let mut missing = Vec::new();
-    let host = match credentials {
-        None => host,
-        Some(Ok(vault)) => host.with_vault(vault),
-        Some(Err(error)) => {
-            missing.push(Missing { what: "credentials of plugins".to_owned(), why: format!("{error:#}") });
-            host
-        }
-    };
+    let proxy = Proxy::new(audit.clone(), Arc::new(SystemResolver), surroundings, ProxyLimits::default());
+    let (audit_of_host, clock_of_host) = (audit.clone(), Arc::clone(&clock));
+    let parts =
+        HostParts { launcher: client.clone(), proxy, audit: audit_of_host, clock: clock_of_host, ceilings, demo };
+    let host = plugin_host(parts, credentials, &mut missing);
     let health = Arc::new(Health::new(Arc::clone(&clock)));
     let routes = provider_routes(&resolved, &mut endpoints, (&gate, &http, demo), &mut missing);
     let (hub, approvals) = (Hub::default(), Approvals::default());
@@ -172,6 +160,23 @@ pub(crate) async fn start(opened: Opened, demo: bool) -> anyhow::Result<Running>
         let _ended = stopped.wait_for(|stop| *stop).await;
     }));
     Ok(Running { gateway, server, stop, _launcher: launcher, address })
+}
+
+/// The host of plugins, with the vault that their credentials come from, if any has some.
+fn plugin_host(
+    parts: HostParts,
+    credentials: Option<anyhow::Result<Arc<dyn SecretSource>>>,
+    missing: &mut Vec<Missing>,
+) -> PluginHost {
+    let host = PluginHost::new(parts);
+    match credentials {
+        None => host,
+        Some(Ok(vault)) => host.with_vault(vault),
+        Some(Err(error)) => {
+            missing.push(Missing { what: "credentials of plugins".to_owned(), why: format!("{error:#}") });
+            host
+        }
+    }
 }
 
 /// What every workspace shares.
