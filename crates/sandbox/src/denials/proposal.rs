@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_covered_is_left_out() {
         let (read, write) = (Proposal::Read("/a/b".into()), Proposal::Write("/a".into()));
-        assert_eq!(least(&[read.clone(), write.clone()]), [write.clone()]);
+        assert_eq!(least(&[read.clone(), write.clone()]), std::slice::from_ref(&write));
         assert_eq!(least(&[read.clone(), Proposal::Read("/a".into())]), [Proposal::Read("/a".into())]);
         let apart = [Proposal::Write("/a/b".into()), Proposal::Read("/a".into()), Proposal::Read("/ab".into())];
         assert_eq!(least(&apart), apart);
