@@ -11,12 +11,14 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getpid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
 };
 use sigil_types::Code;
 
 use super::failure::{At, Failure, Stage, StartFailed};
 use super::landlock::{self, Rule};
+use super::last::fence;
 use crate::client::ExitStatus;
 use crate::profile::base::OwnProfile;
 use crate::profile::{Access, Layer, Right, seccomp};
@@ -103,7 +105,12 @@ pub fn confine_gateway(kept: &[Kept]) -> Result<Confined, ConfineFailed> {
         return Err(ConfineFailed::Threads(threads));
     }
     let profile = OwnProfile::gateway().map_err(|error| StartFailed::Profile(error.to_string()))?;
-    let filters = seccomp::compile(&profile.filter).map_err(|error| StartFailed::Profile(error.to_string()))?;
+    let mut filters = seccomp::compile(&profile.filter).map_err(|error| StartFailed::Profile(error.to_string()))?;
+    // Landlock's scope, from its sixth version on, holds signals inside; without it a filter does.
+    if sys::landlock_abi() < Right::ScopeSignal.since() {
+        let fence = fence(getpid()).map_err(|error| StartFailed::Profile(error.to_string()))?;
+        filters.insert(0, fence);
+    }
     let mut report = LayerReport::default();
     let opened = layers(profile, kept, &mut report).map_err(StartFailed::from)?;
     report.proven = prove(profile);

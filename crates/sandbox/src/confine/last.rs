@@ -135,7 +135,7 @@ fn become_program(
 /// Where neither a process namespace nor Landlock's scope holds signals inside: a filter that lets the program signal itself
 /// and its own process group, and no number beside. Its children cannot be signalled by their numbers, and so neither can
 /// anybody else: a filter does not know whose a number is.
-fn fence(own: Pid) -> Result<BpfProgram, seccomp::CompileFilter> {
+pub(super) fn fence(own: Pid) -> Result<BpfProgram, seccomp::CompileFilter> {
     let own = u64::from(own.as_raw_nonzero().get().unsigned_abs());
     let not = |value| Condition { arg: 0, width: Width::Dword, is: Comparison::Ne(value) };
     let others: &[Condition] = &[not(own), not(0)];

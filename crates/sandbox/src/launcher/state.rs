@@ -213,6 +213,12 @@ enum FirstStart {
 /// Makes floor, head of the empty log, and key, and returns the key. The key comes last: with it, everything must be there.
 fn first_start(folder: &OwnedFd, origin: &str) -> Result<Vec<u8>, FirstStart> {
     let unusable = |error: &dyn std::fmt::Display| FirstStart::Key(error.to_string());
+    // A floor above 0 is that of a start before: its key was lost, or taken away.
+    let floor = read(folder, FLOOR).map_err(|errno| FirstStart::Write(FLOOR, errno))?;
+    if floor.is_some_and(|floor| floor != b"0\n") {
+        let why = "there is a policy floor and no key; restore the key from a backup, or move the folder away";
+        return Err(unusable(&why));
+    }
     let new = SigningKey::generate().map_err(|error| unusable(&error))?;
     let key = SigningKey::from_pkcs8(origin, &new).map_err(|error| unusable(&error))?;
     let head = SignedHead::sign(0, sigil_audit::merkle::empty_root(), &key);

@@ -76,7 +76,10 @@ pub(crate) fn open(resolved: Resolved, launcher: Launcher, more: &[&Path]) -> an
 
     let keep = |path: &Path, keep| Kept { path: path.to_owned(), keep };
     let mut kept = vec![keep(&folders.data, Keep::Write), keep(&folders.plugins(), Keep::Read)];
-    kept.extend(folders.socket.parent().map(|folder| keep(folder, Keep::Remove)));
+    // The usual folder of the socket holds nothing else. In one that the owner has chosen, the socket's file stays behind:
+    // the right to remove it would be one to remove whatever lies below.
+    let usual = folders.socket.parent().filter(|_| resolved.settings.gateway.socket.is_none());
+    kept.extend(usual.map(|folder| keep(folder, Keep::Remove)));
     kept.extend(more.iter().map(|folder| keep(folder, Keep::Write)));
     let certificates = CERTIFICATES.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
     kept.extend(certificates.filter(|path| path.exists()).map(|path| keep(&path, Keep::Read)));

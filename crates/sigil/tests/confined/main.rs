@@ -139,6 +139,12 @@ fn attempts(gateway: &Running) -> Vec<Attempt> {
         attempt("mount", libc::SYS_mount, [text("none"), text("/tmp"), text("tmpfs"), n(0), n(0)], FILTER),
         attempt("a new mount", libc::SYS_fsopen, [text("tmpfs"), n(0)], FILTER),
         attempt("new namespaces", libc::SYS_unshare, [n(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)], FILTER),
+        attempt(
+            "change the mode of the launcher's folder",
+            libc::SYS_chmod,
+            [text(gateway.at("data.launcher")), n(0o777)],
+            FILTER,
+        ),
         attempt("become root", libc::SYS_setuid, [n(0)], FILTER),
         attempt(
             "map executable memory",

@@ -81,7 +81,10 @@ impl FromStr for UrlPath {
         while let Some(part) = parts.next() {
             let named = part.split_once(';').map_or(part, |(named, _)| named);
             let last = parts.peek().is_none();
-            if matches!(named, "." | "..") || named.is_empty() && !(last && part.is_empty()) {
+            // Some servers leave spaces and dots at the end of a part away.
+            if !named.is_empty() && named.trim_end_matches([' ', '.']).is_empty()
+                || named.is_empty() && !(last && part.is_empty())
+            {
                 return Err(ParseUrlPath::Part);
             }
         }

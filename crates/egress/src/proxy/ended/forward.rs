@@ -1,5 +1,6 @@
 //! One request after the other: judged, sent to the host over TLS of our own, and answered.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use sigil_types::{Credentials, EndedHost, Host, HostPort, Method, UrlPath};
+use sigil_types::{Credentials, EndedHost, Host, HostPort, Method, Name, UrlPath};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -56,13 +57,13 @@ pub(super) struct State {
     upstream: Upstream,
     /// Fetched for the first request that is allowed.
     held: Option<Held>,
-    /// Whether the log has it that secrets are sent.
-    recorded: bool,
+    /// The secrets of which the log has it that they are sent.
+    recorded: BTreeSet<Name>,
 }
 
 impl State {
     pub(super) const fn new(server: TcpStream) -> Self {
-        Self { upstream: Upstream::Silent(server), held: None, recorded: false }
+        Self { upstream: Upstream::Silent(server), held: None, recorded: BTreeSet::new() }
     }
 }
 
@@ -110,10 +111,11 @@ impl Forward<'_> {
             speaks @ Upstream::Speaks { .. } => speaks,
             Upstream::Silent(stream) => self.begin(stream).await?,
         };
-        if !used.is_empty() && !*recorded {
-            let entry = record::secrets_used(self.here.audit, self.here.identity, self.here.asked, &used);
+        let unrecorded: Vec<Name> = used.into_iter().filter(|name| !recorded.contains(name)).collect();
+        if !unrecorded.is_empty() {
+            let entry = record::secrets_used(self.here.audit, self.here.identity, self.here.asked, &unrecorded);
             entry.await.map_err(|_| NotForwarded::Audit)?;
-            *recorded = true;
+            recorded.extend(unrecorded);
         }
         *upstream = sender;
         let Upstream::Speaks { sender, .. } = upstream else { return Err(Failed::Closed) };

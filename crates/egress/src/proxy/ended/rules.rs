@@ -7,8 +7,9 @@ use super::NotForwarded;
 use super::sentinel::{CREDENTIAL_FIELDS, percent_decoded};
 
 /// Fields between two neighbours only (RFC 9110, 7.6.1), those that are written anew, and those by which an answer could come
-/// compressed or in parts, in which a secret is not found.
-const TAKEN_OUT: [&str; 14] = [
+/// in another charset, compressed or in parts, in which a secret is not found.
+const TAKEN_OUT: [&str; 15] = [
+    "accept-charset",
     "accept-encoding",
     "connection",
     "expect",
@@ -26,22 +27,23 @@ const TAKEN_OUT: [&str; 14] = [
 ];
 
 /// Fields by which servers read another method, path or host than the one that was judged.
-const OTHER_READING: [&str; 9] = [
+const OTHER_READING: [&str; 11] = [
     "forwarded",
     "x-forwarded-host",
     "x-forwarded-prefix",
+    "x-forwarded-uri",
     "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-original-uri",
     "x-original-url",
     "x-rewrite-url",
 ];
 
 /// Fields in which no server looks for a credential: the only ones where credentials are restricted.
-const WELL_KNOWN: [&str; 15] = [
+const WELL_KNOWN: [&str; 14] = [
     "accept",
-    "accept-charset",
     "accept-language",
     "cache-control",
     "content-disposition",
@@ -103,7 +105,9 @@ pub(super) fn fields(host: &EndedHost, asked: &HeaderMap) -> Result<HeaderMap, N
         if restricted && text == "cookie" || host.credentials == Credentials::None && credential {
             return Err(NotForwarded::Credential);
         }
+        // Many servers take `_` for `-`: such a name would be another one there than here.
         let out = TAKEN_OUT.contains(&text)
+            || text.contains('_')
             || OTHER_READING.contains(&text)
             || nominated.iter().any(|nominated| nominated == text)
             || host.strip.iter().any(|strip| strip.as_str() == text)
