@@ -229,11 +229,13 @@ def measure_processes(table):
     doctor = timed([SIGIL, "doctor", "--json"], 3)
     table.add("sigil doctor, the whole battery", doctor / 1000, "s", limit=("value", 10))
     run = [str(SIGIL), "sandbox", "run", "--", "/bin/true"]
+    small = [str(SIGIL.with_name("sigil-run")), "--", "/bin/true"]
     if not shutil.which("bwrap"):
         table.missing("sandbox run /bin/true, whole process", "bubblewrap is not installed (apt-get install bubblewrap)")
         return
-    ours, theirs = interleaved([run, [*BWRAP, "/bin/true"]], 100)
+    ours, alone, theirs = interleaved([run, small, [*BWRAP, "/bin/true"]], 100)
     table.add("sandbox run /bin/true, whole process", ours, "ms", (theirs, "bubblewrap"), ("ratio", 0.8))
+    table.add("sigil-run /bin/true, whole process", alone, "ms", (theirs, "bubblewrap"), ("ratio", 0.8))
 
 
 def peers():

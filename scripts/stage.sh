@@ -12,6 +12,7 @@ else
   root="${CARGO_TARGET_DIR:-target}/stage/$profile"
   mkdir -p "$root/bin"
   install -m 0755 "$built/sigil" "$root/bin/sigil"
+  install -m 0755 "$built/sigil-run" "$root/bin/sigil-run"
 fi
 for folder in plugins/*/; do
   name=$(basename "$folder")

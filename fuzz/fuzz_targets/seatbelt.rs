@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use sigil_sandbox::profile::{Access, Bind, CommandAsk, Exec, LinkRule, NeverGrant, Profile, compile_command};
+use sigil_sandbox::profile::{Access, Bind, CommandAsk, Exec, Limits, LinkRule, NeverGrant, Profile, compile_command};
 use sigil_sandbox::seatbelt::form::{Form, read};
 use sigil_sandbox::seatbelt::{Place, check, generate};
 
@@ -16,12 +16,15 @@ static NATIVE: LazyLock<Profile> = LazyLock::new(|| {
     let exec = Exec { path: "/bin/sh".into(), argv: vec!["sh".into()], env: BTreeMap::new(), cwd: "/tmp".into() };
     let ask = CommandAsk {
         profile: "native".into(),
-        read: Vec::new(),
-        write: Vec::new(),
+        files: Vec::new(),
+        masks: Vec::new(),
         hosts: Vec::new(),
         exec,
         never: NeverGrant::default(),
         host_ids: (501, 20),
+        posture: None,
+        limits: Limits::default(),
+        terminal: false,
     };
     compile_command(ask).expect("the base profile alone").profile
 });

@@ -6,7 +6,9 @@ use jsonschema::paths::LocationSegment;
 use serde_json::Value;
 use sigil_types::Code;
 
-use crate::mistake::{Mistake, nearest};
+use sigil_types::nearest;
+
+use crate::mistake::Mistake;
 use crate::schema::{self, FORMATS, Step, compiled};
 use crate::sections::{ProviderKind, Settings};
 

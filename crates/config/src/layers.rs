@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use sigil_types::Code;
 
 use crate::discover::Note;
-use crate::mistake::{Mistake, nearest};
+use sigil_types::nearest;
+
+use crate::mistake::Mistake;
 use crate::schema::{self, Step};
 
 /// Names that start with `SIGIL_`, have no `__`, and are read by something other than the configuration.

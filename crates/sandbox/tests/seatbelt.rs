@@ -8,22 +8,21 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use sigil_sandbox::profile::{
-    Access, Bind, CommandAsk, Exec, LinkRule, Network, NeverGrant, PROXY_PORT, Profile, compile_command,
+    Access, Bind, CommandAsk, Exec, Limits, LinkRule, Network, NeverGrant, PROXY_PORT, Profile, Wish, compile_command,
 };
 use sigil_sandbox::seatbelt::form::{Form, read};
 use sigil_sandbox::seatbelt::{CheckFailed, GenerateFailed, Place, Seatbelt, check, generate};
 
 fn command(profile: &str, read: &[&str], write: &[&str], hosts: &[&str]) -> Profile {
-    let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+    let wish = |paths: &[&str], access| paths.iter().map(|path| Wish::new(path.into(), access)).collect::<Vec<_>>();
     let hosts = hosts
         .iter()
         .map(|host| sigil_policy::HostRule { host: host.parse().expect("a host"), ports: BTreeSet::from([443]) });
     let ask = CommandAsk {
         profile: profile.to_owned(),
-        read: paths(read),
-        execute: Vec::new(),
-        write: paths(write),
-        hosts: hosts.collect(),
+        files: [wish(read, Access::Read), wish(write, Access::Write)].concat(),
+        masks: Vec::new(),
+        hosts: hosts.map(|rule| (rule, "--allow-host".to_owned())).collect(),
         exec: Exec {
             path: "/bin/sh".into(),
             argv: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
@@ -32,6 +31,9 @@ fn command(profile: &str, read: &[&str], write: &[&str], hosts: &[&str]) -> Prof
         },
         never: NeverGrant::default(),
         host_ids: (501, 20),
+        posture: None,
+        limits: Limits::default(),
+        terminal: false,
     };
     compile_command(ask).expect("compiles").profile
 }

@@ -30,11 +30,11 @@ pub(crate) fn take_over(arguments: &[OsString]) -> Option<ExitCode> {
         served = Some(Served::start(listener, egress).map_err(|error| format!("{error:#}"))?);
         Ok(())
     };
-    let code = sigil_sandbox::run::main(rest, Some(&mut serve));
+    let ending = sigil_sandbox::run::main(rest, Some(&mut serve), Some(&mut crate::cli::plugin_profile));
     if let Some(served) = served {
         served.tell_refusals();
     }
-    Some(ExitCode::from(code))
+    Some(ending.take())
 }
 
 /// Who the proxy's log says that a command is.

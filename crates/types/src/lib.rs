@@ -12,6 +12,7 @@ mod facts;
 mod host;
 mod id;
 mod label;
+mod nearest;
 mod principal;
 mod secret;
 mod stage;
@@ -33,6 +34,7 @@ pub use id::{
     SkillName, TokenId, ToolName, TurnId, UserId, WorkspaceId,
 };
 pub use label::{Author, Authors, Label, MAX_NAMED_AUTHORS, ParseLabelError, Reader, Readers};
+pub use nearest::nearest;
 pub use principal::{ChannelRef, Principal, Role};
 pub use secret::Secret;
 pub use stage::{Action, Hop, Origin, Stage};

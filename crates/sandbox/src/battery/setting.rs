@@ -9,7 +9,8 @@ use super::probe::PROBE;
 use super::run::{BatteryFailed, UNPRIVILEGED, outside_ids};
 use super::stage::Stage;
 use crate::profile::{
-    self, Access, Bind, CommandAsk, Exec, Layer, LinkRule, Network, NeverGrant, Posture, Profile, TREE, compile_command,
+    self, Access, Bind, CommandAsk, Exec, Layer, Limits, LinkRule, Network, NeverGrant, Posture, Profile, TREE, Wish,
+    compile_command,
 };
 
 /// The base profiles under which the battery runs by itself. The families of interpreters and engines allow only the calls
@@ -109,16 +110,18 @@ impl Setting {
         let exec =
             |env, cwd| Exec { path: PathBuf::from(TREE).join("program"), argv: vec![PROBE.to_owned()], env, cwd };
         // The guards of a folder that may be written are the compiler's: they come with the command's profile.
-        let hosts = if self.proxy { vec![proxied_host()?] } else { Vec::new() };
+        let hosts = if self.proxy { vec![(proxied_host()?, "--allow-host".to_owned())] } else { Vec::new() };
         let ask = CommandAsk {
             profile: self.base.clone(),
-            read: vec![scene.read_only()],
-            execute: Vec::new(),
-            write: vec![scene.writable()],
+            files: vec![Wish::new(scene.read_only(), Access::Read), Wish::new(scene.writable(), Access::Write)],
+            masks: Vec::new(),
             hosts,
             exec: exec(BTreeMap::new(), "/tmp".into()),
             never: NeverGrant::default(),
             host_ids: outside_ids().unwrap_or((UNPRIVILEGED, UNPRIVILEGED)),
+            posture: None,
+            limits: Limits::default(),
+            terminal: false,
         };
         let of_command = compile_command(ask)?.profile;
         let tree = Bind {

@@ -10,7 +10,8 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
-    Pid, Rlimit, Signal, chdir, getrlimit, set_parent_process_death_signal, setrlimit, setsid, umask,
+    Pid, Resource, Rlimit, Signal, chdir, getrlimit, ioctl_tiocsctty, set_parent_process_death_signal, setrlimit,
+    setsid, umask,
 };
 use rustix::system::sethostname;
 
@@ -19,6 +20,7 @@ use super::family;
 use super::ids::{self, OwnerMaps};
 use super::landlock;
 use super::last::{self, Before};
+use super::mounts::Watch;
 use super::prepared::Prepared;
 use super::root;
 use super::sources::{self, Sources};
@@ -42,7 +44,12 @@ pub(super) fn run(prepared: &Prepared, handed: &[Option<BorrowedFd<'_>>], seen: 
 fn reap(prepared: &Prepared, program: Pid) -> i32 {
     // Only the pipe for the exit status stays open: the program's streams must close when the program closes them.
     let _ = sys::close_all_but(EXIT);
-    let status = sys::forward_and_reap(program, prepared.is_reduced().then(sys::parent_end_signal));
+    let tell = |status: i32| {
+        if prepared.attendance().is_some() {
+            let _ = rustix::io::write(sys::fixed_fd(EXIT), &status.to_le_bytes());
+        }
+    };
+    let status = sys::forward_and_reap(program, prepared.is_reduced().then(sys::parent_end_signal), tell);
     if prepared.is_reduced() {
         // Whatever the program has started is below this process, wherever it tried to go.
         family::end_all(&[]);
@@ -104,6 +111,10 @@ fn set_up(
     if prepared.makes_root() {
         root::enter(prepared, &mut sources)?;
     }
+    if prepared.attendance().is_some_and(|attended| attended.mounts) {
+        let watch = Watch::begin().at_what(Stage::Root, || "watching the mounts".to_owned())?;
+        last::hand_out(&Message::Mounts, watch.as_fd()).at(Stage::Root)?;
+    }
     applied(Layer::MountNs);
     network(prepared)?;
     hostname(prepared)?;
@@ -114,7 +125,7 @@ fn set_up(
     applied(Layer::UtsNs);
 
     let folder = &prepared.profile().exec.cwd;
-    chdir(folder).at_what(Stage::Exec, || format!("the working directory {}", folder.display()))?;
+    chdir(folder).at_what(Stage::Session, || format!("the working directory {}", folder.display()))?;
     give_up_privileges(prepared)?;
     applied(Layer::Capabilities);
     applied(Layer::NoNewPrivs);
@@ -129,6 +140,9 @@ fn set_up(
     umask(Mode::from_raw_mode(0o077));
     report.applied.insert(Layer::Environment);
     standby::receive_streams()?;
+    if prepared.attendance().is_some_and(|attended| attended.terminal) {
+        ioctl_tiocsctty(rustix::stdio::stdin()).at_what(Stage::Session, || "taking the terminal".to_owned())?;
+    }
     // Now, not before: its tree was verified for this launch.
     let program = last::open_program(prepared)?;
     last::start_program(prepared, &program, &before, late.then_some(&sources.sources[..]), report)
@@ -207,7 +221,7 @@ fn die_with_parent(prepared: &Prepared) -> Result<(), Failure> {
 const SPARE: u64 = 1024;
 
 fn limit(prepared: &Prepared) -> Result<(), Failure> {
-    use rustix::process::Resource as R;
+    use Resource as R;
     let limits = &prepared.profile().limits;
     let processes = match limits.processes {
         // Without a user namespace it counts what the user has elsewhere, too: under root that is this program's alone.
@@ -219,7 +233,6 @@ fn limit(prepared: &Prepared) -> Result<(), Failure> {
     };
     let wanted = [
         (R::Core, limits.core_bytes),
-        (R::Nofile, limits.open_files),
         (R::Fsize, limits.file_bytes),
         (R::Nproc, processes),
         (R::Data, limits.data_bytes),
@@ -233,13 +246,18 @@ fn limit(prepared: &Prepared) -> Result<(), Failure> {
         (R::Sigpending, limits.pending_signals),
     ];
     for (resource, value) in wanted {
-        let Some(value) = value else { continue };
-        // A lower limit that was inherited stays: it cannot be raised without a right of root's.
-        let value = Some(getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value)));
-        let limit = Rlimit { current: value, maximum: value };
-        setrlimit(resource, limit).at_what(Stage::Limits, || format!("{resource:?}"))?;
+        if let Some(value) = value {
+            lower(resource, value)?;
+        }
     }
     Ok(())
+}
+
+/// Sets a limit, or keeps a lower one that was inherited: it cannot be raised without a right of root's.
+pub(super) fn lower(resource: Resource, value: u64) -> Result<(), Failure> {
+    let value = Some(getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value)));
+    let limit = Rlimit { current: value, maximum: value };
+    setrlimit(resource, limit).at_what(Stage::Limits, || format!("{resource:?}"))
 }
 
 fn hostname(prepared: &Prepared) -> Result<(), Failure> {
@@ -254,6 +272,5 @@ fn network(prepared: &Prepared) -> Result<(), Failure> {
     let Some(port) = prepared.proxy_port() else { return Ok(()) };
     sys::loopback_up().at_what(Stage::Network, || "bringing lo up".to_owned())?;
     let listener = sys::listen_loopback(port).at_what(Stage::Network, || format!("listening on 127.0.0.1:{port}"))?;
-    let message = serde_json::to_vec(&Message::Listener).unwrap_or_default();
-    sys::send_with_fds(sys::fixed_fd(STATUS), &message, &[listener.as_fd()]).map(drop).at(Stage::Network)
+    last::hand_out(&Message::Listener, listener.as_fd()).at(Stage::Network)
 }

@@ -173,6 +173,8 @@ pub(super) enum Message {
     Listener,
     /// The listener of the system call filter; its descriptor comes with it.
     Asks,
+    /// The mounts of the namespace; the descriptor comes with it.
+    Mounts,
     /// All layers stand; the program is executed next.
     Applied(LayerReport),
     /// The launch was given up.

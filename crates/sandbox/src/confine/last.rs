@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, stat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::{Pid, Signal, getpid, getppid, getsid, set_parent_process_death_signal, setpgid};
+use rustix::process::{Pid, Resource, Signal, getpid, getppid, getsid, set_parent_process_death_signal, setpgid};
 
+use rustix::termios::tcsetpgrp;
+
+use super::child;
 use super::failure::{At, Failure, Message, Stage};
 use super::landlock;
 use super::listen;
@@ -45,6 +48,12 @@ pub(super) fn tell(message: &Message) {
         // write(2), because the filter may not allow sendmsg(2).
         let _ = rustix::io::write(sys::fixed_fd(STATUS), &bytes);
     }
+}
+
+/// Sends `message` with a descriptor to the launching half.
+pub(super) fn hand_out(message: &Message, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let message = serde_json::to_vec(message).unwrap_or_default();
+    sys::send_with_fds(sys::fixed_fd(STATUS), &message, &[fd]).map(drop)
 }
 
 /// Opens the program inside the new root; no symbolic link leads out of it, as nothing is outside.
@@ -97,12 +106,21 @@ fn become_program(
     mut report: LayerReport,
 ) -> Result<std::convert::Infallible, Failure> {
     setpgid(None, None).at(Stage::Session)?;
+    if prepared.attendance().is_some_and(|attended| attended.terminal) {
+        // Every signal is blocked here, the one for taking a terminal from the background included.
+        tcsetpgrp(rustix::stdio::stdin(), getpid())
+            .at_what(Stage::Session, || "the terminal's foreground".to_owned())?;
+    }
     set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::ParentDeath)?;
     if let Some(sources) = late {
         landlock::restrict(prepared, sources, &mut report)?;
         report.applied.insert(Layer::Landlock);
     }
     report.proven = prove(prepared, before, &report.applied);
+    if let (Some(files), true) = (prepared.profile().limits.open_files, prepared.wants(Layer::Rlimits)) {
+        // Not before: setting up and trying takes more descriptors than the program may have.
+        child::lower(Resource::Nofile, files)?;
+    }
     sys::reset_signals().at(Stage::Session)?;
     sys::close_from_on_exec(u32::try_from(STATUS.min(EXIT)).unwrap_or(3)).at(Stage::Descriptors)?;
     if prepared.wants(Layer::Seccomp) {
@@ -173,7 +191,7 @@ fn prove(prepared: &Prepared, before: &Before, applied: &BTreeSet<Layer>) -> BTr
 }
 
 fn core_is_off() -> bool {
-    rustix::process::getrlimit(rustix::process::Resource::Core).current == Some(0)
+    rustix::process::getrlimit(Resource::Core).current == Some(0)
 }
 
 /// Whether there is no way to another machine: connecting a datagram socket sends nothing, but looks up the route.

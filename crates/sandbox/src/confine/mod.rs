@@ -26,8 +26,8 @@ pub(crate) mod trial;
 pub use failure::{Failure, Stage, StartFailed};
 pub use gateway::{ConfineFailed, Confined, Keep, Kept, apart, confine_gateway, try_gateway};
 pub use listen::Listening;
-pub(crate) use mounts::Mounts;
-pub use prepared::{Pin, Prepared};
+pub(crate) use mounts::{Mounts, Watch};
+pub use prepared::{Attended, Pin, Prepared};
 pub use standby::Standby;
 pub use start::{Enforced, Streams};
 

@@ -1,7 +1,7 @@
 //! [`Mounts`]: what is mounted where, as far as it decides whether a sandbox may be made ahead.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,36 @@ const LOCAL: [&str; 19] = [
     "overlay", "ramfs", "squashfs", "tmpfs", "vfat", "xfs", "zfs",
 ];
 
+/// The mounts of a process's namespace: it polls as [`Watch::CHANGED`] once anything was mounted, unmounted or remounted
+/// there since this was made.
+#[derive(Debug)]
+pub(crate) struct Watch(OwnedFd);
+
+impl Watch {
+    pub(crate) const CHANGED: PollFlags = PollFlags::PRI.union(PollFlags::ERR);
+
+    /// Of this process's namespace, from now on.
+    pub(crate) fn begin() -> Result<Self, Errno> {
+        openat(CWD, "/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(Self)
+    }
+}
+
+impl From<OwnedFd> for Watch {
+    fn from(info: OwnedFd) -> Self {
+        Self(info)
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The mounts of this process's namespace, as they were at one moment.
 #[derive(Debug)]
 pub(crate) struct Mounts {
-    info: OwnedFd,
+    watch: Watch,
     /// Mount points and file systems; a later one covers an earlier one.
     mounts: Vec<(PathBuf, String)>,
 }
@@ -26,22 +52,22 @@ pub(crate) struct Mounts {
 impl Mounts {
     /// Reads them (proc_pid_mountinfo(5)).
     pub(crate) fn read() -> Result<Self, Errno> {
-        let info = openat(CWD, "/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let watch = Watch::begin()?;
         let (mut text, mut buffer) = (Vec::new(), [0; 8192]);
         loop {
-            match rustix::io::read(&info, &mut buffer) {
+            match rustix::io::read(&watch.0, &mut buffer) {
                 Ok(0) => break,
                 Ok(count) => text.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(Self { info, mounts: text.split(|byte| *byte == b'\n').filter_map(mount).collect() })
+        Ok(Self { watch, mounts: text.split(|byte| *byte == b'\n').filter_map(mount).collect() })
     }
 
     /// Whether anything was mounted, unmounted or remounted since.
     pub(super) fn changed(&self) -> bool {
-        let mut fds = [PollFd::new(&self.info, PollFlags::PRI | PollFlags::ERR)];
+        let mut fds = [PollFd::new(&self.watch, Watch::CHANGED)];
         poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
@@ -91,7 +117,10 @@ mod tests {
     #[test]
     fn what_lies_elsewhere_is_known_without_looking_at_it() {
         let info = openat(CWD, "/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
-        let mounts = Mounts { info, mounts: INFO.as_bytes().split(|byte| *byte == b'\n').filter_map(mount).collect() };
+        let mounts = Mounts {
+            watch: Watch(info),
+            mounts: INFO.as_bytes().split(|byte| *byte == b'\n').filter_map(mount).collect(),
+        };
         let local = |path: &str| mounts.is_local(Path::new(path));
         assert!(local("/") && local("/usr/lib") && local("/home/ann/notes") && local("/home/ann/my"));
         assert!(!local("/home/ann/my cloud") && !local("/home/ann/my cloud/a/b"));

@@ -55,6 +55,16 @@ pub struct Prepared {
     pins: Vec<Pin>,
     ids: Ids,
     as_root: bool,
+    attended: Option<Attended>,
+}
+
+/// That whoever starts the program waits for it as a shell does: he is told when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attended {
+    /// Whether standard input is the program's end of a pseudo-terminal, which becomes the terminal of its session.
+    pub terminal: bool,
+    /// Whether he wants to know when the mounts of its namespace change.
+    pub mounts: bool,
 }
 
 impl Prepared {
@@ -104,13 +114,22 @@ impl Prepared {
         let ids = ids(&profile, as_root)?;
         let targets =
             profile.binds.iter().map(|bind| &bind.target).chain(profile.tmpfs.iter().map(|tmpfs| &tmpfs.path));
-        for path in targets.chain(profile.files.iter().map(|file| &file.path)).chain([&profile.exec.cwd]) {
+        for path in
+            targets.chain(&profile.hidden).chain(profile.files.iter().map(|file| &file.path)).chain([&profile.exec.cwd])
+        {
             check_target(path)?;
         }
         for source in profile.binds.iter().map(|bind| &bind.source) {
             check_target(source)?;
         }
         check_target(&profile.exec.path)?;
+        let mounts = profile.namespaces.contains(&Namespace::Mount) && !profile.ablated.contains(&Layer::MountNs);
+        if !profile.hidden.is_empty() && !mounts {
+            return Err(invalid("what is hidden is hidden by mounts"));
+        }
+        if !profile.hidden.is_sorted() {
+            return Err(invalid("what is hidden is not in order"));
+        }
         if profile.hostname.is_empty() || profile.hostname.len() > 64 {
             return Err(invalid("the host name must have 1 to 64 bytes"));
         }
@@ -124,8 +143,31 @@ impl Prepared {
         let program = path_c_string(&profile.exec.path)?;
         let digest =
             Digest::of(&serde_json::to_vec(&profile).map_err(|error| StartFailed::Profile(error.to_string()))?);
-        let image = ExecImage::new(argv, env);
-        Ok(Self { digest, filters, answers, image, program, target, pins, ids, as_root, profile })
+        Ok(Self {
+            digest,
+            filters,
+            answers,
+            image: ExecImage::new(argv, env),
+            program,
+            target,
+            pins,
+            ids,
+            as_root,
+            attended: None,
+            profile,
+        })
+    }
+
+    /// The same, for a starter who waits as a shell does: [`Enforced::exit`](super::Enforced::exit) then gives four bytes
+    /// for each stop, too.
+    #[must_use]
+    pub const fn attended(mut self, attended: Attended) -> Self {
+        self.attended = Some(attended);
+        self
+    }
+
+    pub(super) const fn attendance(&self) -> Option<Attended> {
+        self.attended
     }
 
     /// The profile.
@@ -281,6 +323,9 @@ fn check_reduced(profile: &Profile) -> Result<(), StartFailed> {
     }
     if !profile.namespaces.is_empty() || !profile.tmpfs.is_empty() || !profile.files.is_empty() {
         return Err(invalid("posture `reduced` has no namespaces, and so no file systems or files of its own"));
+    }
+    if !profile.hidden.is_empty() {
+        return Err(invalid("posture `reduced` has no mounts, by which alone a part of what is granted is hidden"));
     }
     if profile.proc != ProcMode::None || profile.network != Network::None {
         return Err(invalid("posture `reduced` gives no /proc and no network"));

@@ -5,11 +5,13 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
@@ -54,12 +56,21 @@ pub(super) fn enter(prepared: &Prepared, sources: &mut Sources) -> Result<(), Fa
         root.place(&tmpfs.path, &mount, true).at_what(stage, || tmpfs.path.display().to_string())?;
         root.own.insert(fstat(&mount).at(stage)?.st_dev);
     }
+    let mut masks = Masks::new(owner);
+    let mut hidden = profile.hidden.iter().peekable();
     for source in &sources.sources {
+        // What hides comes after what it hides, and before what appears in it.
+        while let Some(path) = hidden.next_if(|path| path.as_path() <= source.target()) {
+            masks.cover(&mut root, path).at_what(stage, || format!("hiding {}", path.display()))?;
+        }
         match source {
             Source::Tree { fd, target, folder, .. } => root.place(target, fd, *folder),
             Source::Link { target, to } => root.link(target, to),
         }
         .at_what(stage, || source.target().display().to_string())?;
+    }
+    for path in hidden {
+        masks.cover(&mut root, path).at_what(stage, || format!("hiding {}", path.display()))?;
     }
     for file in &profile.files {
         root.write(&file.path, file.content.as_bytes()).at_what(stage, || file.path.display().to_string())?;
@@ -72,8 +83,83 @@ pub(super) fn enter(prepared: &Prepared, sources: &mut Sources) -> Result<(), Fa
             root.link(&target, Path::new(&format!("/proc/self/fd{to}"))).at(stage)?;
         }
     }
+    masks.seal(&root).at_what(stage, || "making what hides read-only".to_owned())?;
     root.seal().at_what(stage, || "making the new root read-only".to_owned())?;
     pivot(root.fd.as_fd()).at_what(stage, || "pivot_root".to_owned())
+}
+
+/// What covers hidden files and folders.
+struct Masks {
+    owner: (u32, u32),
+    /// The empty folders. What is bound below them appears in them, so they are made read-only at the end.
+    folders: Vec<OwnedFd>,
+    /// Folders that were hidden in the place of something in them.
+    whole: Vec<PathBuf>,
+    /// The file that nobody may read, as a detached mount of which copies are made.
+    file: Option<OwnedFd>,
+}
+
+/// Where the unreadable file is made. It is gone before anything runs here; its mounts stay.
+const BLANK: &str = ".hidden";
+
+impl Masks {
+    const fn new(owner: (u32, u32)) -> Self {
+        Self { owner, folders: Vec::new(), whole: Vec::new(), file: None }
+    }
+
+    /// Covers what is at `path` inside. No symbolic link is followed: the path was canonical when it was named, so a link is
+    /// something that was put there since.
+    fn cover(&mut self, root: &mut Root, path: &Path) -> Result<(), Errno> {
+        let relative = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let onto = match openat2(&root.fd, relative, flags, Mode::empty(), INSIDE) {
+            // In a folder that this user cannot search: that one is hidden as a whole.
+            Err(Errno::ACCESS) if relative.components().count() > 1 => {
+                let whole = path.parent().ok_or(Errno::INVAL)?;
+                self.whole.push(whole.to_path_buf());
+                return self.cover(root, whole);
+            }
+            Err(Errno::NOENT) if self.whole.iter().any(|whole| path.starts_with(whole)) => return Ok(()),
+            other => other?,
+        };
+        match FileType::from_raw_mode(fstat(&onto)?.st_mode) {
+            FileType::Symlink => Err(Errno::LOOP),
+            FileType::Directory => {
+                let mount = memory(4096, 4096, "0555", self.owner)?;
+                put(&mount, &onto)?;
+                root.own.insert(fstat(&mount)?.st_dev);
+                // What was opened below it before is covered now.
+                root.last = None;
+                self.folders.push(mount);
+                Ok(())
+            }
+            _ => put(&self.unreadable(root)?, &onto),
+        }
+    }
+
+    /// A detached mount of a file without rights, on which none can be put.
+    fn unreadable(&mut self, root: &Root) -> Result<OwnedFd, Errno> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(openat(&root.fd, BLANK, CREATE | OFlags::RDONLY, Mode::empty())?),
+        };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = open_tree(&*file, "", flags)?;
+        sys::set_mount_flags(mount.as_fd(), SEALED)?;
+        Ok(mount)
+    }
+
+    fn seal(self, root: &Root) -> Result<(), Errno> {
+        if self.file.is_some() {
+            unlinkat(&root.fd, BLANK, AtFlags::empty())?;
+        }
+        self.folders.iter().try_for_each(|folder| sys::set_mount_flags(folder.as_fd(), SEALED))
+    }
+}
+
+/// Mounts the detached `mount` on `onto`.
+fn put(mount: &OwnedFd, onto: &OwnedFd) -> Result<(), Errno> {
+    move_mount(mount, "", onto, "", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 impl Source {
@@ -116,8 +202,7 @@ impl Root {
     fn open(&self, path: &Path) -> Result<Folder, Errno> {
         let relative = path.strip_prefix("/").unwrap_or(path);
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let fd = match openat2(&self.fd, relative, FOLDER, Mode::empty(), resolve) {
+        let fd = match openat2(&self.fd, relative, FOLDER, Mode::empty(), INSIDE) {
             Err(Errno::NOENT) => {
                 let above = self.open(path.parent().ok_or(Errno::INVAL)?)?;
                 above.folder(path.file_name().ok_or(Errno::INVAL)?)?
@@ -132,8 +217,7 @@ impl Root {
     fn place(&mut self, path: &Path, mount: &OwnedFd, folder: bool) -> Result<(), Errno> {
         let (above, name) = self.above(path)?;
         let onto = if folder { above.folder(name)? } else { above.file(name)? };
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(mount, "", &onto, "", flags)?;
+        put(mount, &onto)?;
         if folder {
             // What was opened below it before is covered now.
             self.last = None;
@@ -161,10 +245,14 @@ impl Root {
     }
 
     fn seal(&self) -> Result<(), Errno> {
-        let flags = MountFlags { read_only: true, no_exec: true, no_dev: true, shallow: true };
-        sys::set_mount_flags(self.fd.as_fd(), flags)
+        sys::set_mount_flags(self.fd.as_fd(), SEALED)
     }
 }
+
+const SEALED: MountFlags = MountFlags { read_only: true, no_exec: true, no_dev: true, shallow: true };
+
+/// Not out of the new root, and by no link.
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 const CREATE: OFlags = OFlags::CREATE.union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 

@@ -14,7 +14,7 @@ use super::ids::OwnerMaps;
 use super::landlock::is_of_files;
 use super::prepared::Prepared;
 use super::standby::Seen;
-use crate::profile::{Access, Bind, LinkRule, Right};
+use crate::profile::{Access, Bind, Device, LinkRule, Right};
 use crate::sys::{self, MountFlags};
 
 /// Something of the host, opened.
@@ -77,7 +77,7 @@ pub(super) fn open_all(
     }
     for device in &prepared.profile().devices {
         let path = Path::new("/dev").join(device.name());
-        let source = open_device(prepared, &path).at_what(Stage::Sources, || path.display().to_string())?;
+        let source = open_device(prepared, *device, &path).at_what(Stage::Sources, || path.display().to_string())?;
         sources.push(source);
     }
     Ok(sources)
@@ -113,7 +113,8 @@ fn open_bind(
     maps: Option<&mut OwnerMaps>,
 ) -> Result<Option<Source>, Errno> {
     let opened = match open_path(&bind.source) {
-        // Below a file there is nothing, either: `.git` of a second working tree is one.
+        // In place of a folder on the way there is a file, so what is looked for is not there: `.git` of a second working
+        // tree is one.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if bind.optional => None,
         other => Some(other?),
     };
@@ -159,14 +160,18 @@ fn open_bind(
     Ok(Some(Source::Tree { fd, target: bind.target.clone(), folder, rights }))
 }
 
-fn open_device(prepared: &Prepared, path: &Path) -> Result<Source, Errno> {
+fn open_device(prepared: &Prepared, device: Device, path: &Path) -> Result<Source, Errno> {
     let (fd, stat) = open_path(path)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
         return Err(Errno::NODEV);
     }
     let flags = MountFlags { read_only: false, no_exec: true, no_dev: false, shallow: false };
     let fd = detach(prepared, fd, false, flags, |_| Ok(()))?;
-    let rights = vec![Right::ReadFile, Right::WriteFile];
+    let mut rights = vec![Right::ReadFile, Right::WriteFile];
+    if device == Device::Tty {
+        // What may be done with a terminal is decided by the filter.
+        rights.push(Right::IoctlDev);
+    }
     Ok(Source::Tree { fd, target: path.to_path_buf(), folder: false, rights })
 }
 

@@ -174,7 +174,7 @@ impl Seen {
 impl Source {
     fn at(path: &Path) -> Result<Option<Self>, Errno> {
         let (fd, stat) = match open_path(path) {
-            Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
             other => other?,
         };
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;

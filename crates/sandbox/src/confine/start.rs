@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use super::child;
 use super::failure::{Message, StartFailed};
 use super::listen::{self, Listening};
+use super::mounts::Watch;
 use super::prepared::Prepared;
 use super::standby::{Init, Seen, Standby};
 use crate::cgroup::Group;
@@ -56,6 +57,8 @@ pub struct Enforced {
     pub exit: OwnedFd,
     /// The proxy's listener inside the program's network namespace.
     pub egress: Option<OwnedFd>,
+    /// The mounts of its namespace, for a starter who wants to know when they change.
+    pub(crate) mounts: Option<Watch>,
     /// The layers.
     pub report: LayerReport,
     /// Its control group, if it has one.
@@ -183,10 +186,10 @@ impl Standby {
             return Err(StartFailed::Host { what: "cannot hand over the streams", source });
         }
         match self.settle(prepared) {
-            Ok(Heard { report, egress, listening }) => {
+            Ok(Heard { report, egress, listening, mounts }) => {
                 let Self { init, exit, group, .. } = self;
                 let (init, report) = (init.release(), report.unwrap_or_default());
-                Ok(Enforced { init, exit, egress, report, group, listening })
+                Ok(Enforced { init, exit, egress, mounts, report, group, listening })
             }
             Err(failed) => {
                 let wait = self.init.end();
@@ -238,6 +241,7 @@ struct Heard {
     report: Option<LayerReport>,
     egress: Option<OwnedFd>,
     listening: Option<Listening>,
+    mounts: Option<Watch>,
 }
 
 impl Heard {
@@ -256,6 +260,7 @@ impl Heard {
             Some(Message::Failed(failure)) => return Err(failure.into()),
             Some(Message::Applied(layers)) => self.report = Some(layers),
             Some(Message::Listener) => self.egress = fds.into_iter().next(),
+            Some(Message::Mounts) => self.mounts = fds.into_iter().next().map(Watch::from),
             Some(Message::Asks) => {
                 self.listening = fds.into_iter().next().map(|fd| Listening { fd, answers: answers.clone() });
             }

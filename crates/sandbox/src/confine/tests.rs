@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Prepared, Stage, StartFailed, Streams};
 use crate::cgroup::Offer;
 use crate::host::{Host, Reached};
-use crate::profile::{self, CommandAsk, Exec, Layer, NeverGrant, Posture, Profile, Right};
+use crate::profile::{self, CommandAsk, Exec, Layer, Limits, NeverGrant, Posture, Profile, Right};
 use crate::report::LayerReport;
 
 const CAP: &str = "TEST_LANDLOCK_ABI";
@@ -85,9 +85,8 @@ const IDS: (u32, u32) = (0x7000_0b01, 0x7000_0b01);
 fn command(script: &str, scratch: Option<&Path>) -> Profile {
     let ask = CommandAsk {
         profile: "shell".to_owned(),
-        read: Vec::new(),
-        write: Vec::new(),
-        execute: Vec::new(),
+        files: Vec::new(),
+        masks: Vec::new(),
         hosts: Vec::new(),
         exec: Exec {
             path: PathBuf::from("/bin/sh"),
@@ -97,6 +96,9 @@ fn command(script: &str, scratch: Option<&Path>) -> Profile {
         },
         never: NeverGrant::default(),
         host_ids: IDS,
+        posture: None,
+        limits: Limits::default(),
+        terminal: false,
     };
     let mut profile = profile::compile_command(ask).expect("compiles").profile;
     if let Some(scratch) = scratch {

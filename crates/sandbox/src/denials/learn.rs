@@ -15,10 +15,10 @@ use sigil_types::Code;
 
 use super::{HostRefused, Ledger, Recorder, RuleSet, Telling};
 use crate::client::ExitStatus;
-use crate::confine::{Prepared, StartFailed, Streams};
+use crate::confine::{Attended, Prepared, StartFailed, Streams};
 use crate::profile::recorded::Recording;
 use crate::profile::{Egress, NeverGrant, with_proxy};
-use crate::run::{self, Options, RunFailed};
+use crate::run::{self, Attendant, Ended, Options, Plan, RunFailed};
 use crate::sys::{self, Forked};
 
 /// Longest message of an attempt, in bytes.
@@ -83,7 +83,7 @@ impl LearnFailed {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 enum Said {
-    Learnt { status: u8, ledger: Ledger, hosts: Vec<HostRefused> },
+    Learnt { status: u8, ledger: Ledger, hosts: Vec<HostRefused>, profile: String },
     Failed(String),
 }
 
@@ -125,9 +125,7 @@ pub fn attempt(options: &Options, outlet: &mut dyn Outlet, aside: bool) -> Resul
     sys::unblock_forwarded_signals().map_err(host("cannot unblock signals"))?;
     waited.map_err(host("cannot wait for the command"))?;
     match read(report) {
-        Some(Said::Learnt { status, ledger, hosts }) => {
-            Ok(Attempt { status, ledger, hosts, profile: options.profile.clone() })
-        }
+        Some(Said::Learnt { status, ledger, hosts, profile }) => Ok(Attempt { status, ledger, hosts, profile }),
         Some(Said::Failed(why)) => Err(LearnFailed::NotRun(why)),
         None => Err(LearnFailed::Lost),
     }
@@ -155,14 +153,15 @@ fn watch(options: &Options, outlet: &mut dyn Outlet, aside: bool) -> Result<Said
     let host = |what| move |source| StartFailed::Host { what, source };
     // A group of its own, so that what a person types reaches the command once: through the parent.
     setpgid(None, None).map_err(host("cannot make a process group"))?;
-    let mut compiled = run::compile(options)?;
+    let Plan { mut compiled, wall, covered, absent, .. } = run::plan(options)?;
     with_proxy(&mut compiled.profile)?;
     let (telling, rules) = (Telling::of(&compiled.profile.seccomp), RuleSet::of(&compiled.profile));
-    let prepared = Prepared::recorded(compiled.profile, Vec::new(), Recording::Looks)?;
-    let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let [stdin, stdout, stderr] = standard.map(run::open);
+    let profile = compiled.profile.name.clone();
+    let attended = Attended { terminal: false, mounts: covered };
+    let prepared = Prepared::recorded(compiled.profile, Vec::new(), Recording::Looks)?.attended(attended);
+    let Streams { stdin, stdout, stderr } = run::streams(None);
     let stdout = if aside { stderr } else { stdout };
-    sys::block_forwarded_signals().map_err(host("cannot block signals"))?;
+    let signals = sys::take_signals().map_err(host("cannot take signals"))?;
     let mut enforced = prepared.start(&Streams { stdin, stdout, stderr })?;
     let recording = enforced.listening.take().map(|listening| {
         let recorder = Recorder::new(listening, telling, Some(rules));
@@ -175,15 +174,17 @@ fn watch(options: &Options, outlet: &mut dyn Outlet, aside: bool) -> Result<Said
         let _ = enforced.wait();
         return Err(RunFailed::Egress(why));
     }
-    sys::forward_until_exit(enforced.init).map_err(host("cannot wait for the command"))?;
-    let status = match ExitStatus::read(&enforced.exit).unwrap_or(ExitStatus::Killed) {
-        ExitStatus::Exited(status) => u8::try_from(status).unwrap_or(run::FAILED),
-        ExitStatus::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(run::FAILED),
-        ExitStatus::Killed => 128 + 9,
+    let mounts = enforced.mounts.take();
+    let status = match (Attendant { signals, terminal: None, wall, mounts }).wait(&enforced)? {
+        Ended::Itself(ExitStatus::Exited(status)) => u8::try_from(status).unwrap_or(run::FAILED),
+        Ended::Itself(ExitStatus::Signaled(signal)) => u8::try_from(128 + signal).unwrap_or(run::FAILED),
+        Ended::Itself(ExitStatus::Killed) => 128 + 9,
+        Ended::TimedOut => run::TIMED_OUT,
     };
+    run::tell_made(&absent);
     let ledger = recording.map(|(ledger, thread)| {
         let _ = thread.join();
         ledger.lock().unwrap_or_else(PoisonError::into_inner).clone()
     });
-    Ok(Said::Learnt { status, ledger: ledger.unwrap_or_default(), hosts: outlet.refused() })
+    Ok(Said::Learnt { status, ledger: ledger.unwrap_or_default(), hosts: outlet.refused(), profile })
 }

@@ -340,7 +340,7 @@ impl Server {
     }
 
     fn reap(&mut self) {
-        while let Ok(Some((pid, _))) = sys::wait_any() {
+        while let Ok(Some((pid, _))) = sys::wait_any(0) {
             if let Some(at) = self.children.iter().position(|child| child.init == pid) {
                 let child = self.children.swap_remove(at);
                 self.end_strangers();

@@ -10,7 +10,7 @@ use toml::Value;
 
 use super::extends::resolve;
 use super::seccomp::{Alternative, FilterData};
-use super::{Access, Device, Landlock, Layer, Limits, LinkRule, Namespace, Posture, ProcMode, SyntheticFile};
+use super::{Access, Device, Landlock, Layer, Limits, LinkRule, Namespace, Posture, ProcMode, SyntheticFile, Tmpfs};
 
 /// The files of `sandbox-profiles/`, by name.
 const PROFILES: [(&str, &str); 6] = [
@@ -270,6 +270,14 @@ impl LoadBase {
     }
 }
 
+impl BaseTmpfs {
+    /// As it stands in a profile.
+    #[must_use]
+    pub fn tmpfs(&self) -> Tmpfs {
+        Tmpfs { path: self.path.clone(), bytes: self.bytes, inodes: self.inodes }
+    }
+}
+
 impl BaseProfile {
     /// The base profiles of which every other one is a part: what these hold, all hold.
     pub const WIDEST: [&'static str; 2] = ["native", "shell"];
@@ -300,6 +308,13 @@ impl BaseProfile {
     pub fn kept(&self) -> BTreeMap<&str, &str> {
         let kept = self.filter.iter().flat_map(|source| &source.kept);
         kept.flat_map(|kept| kept.calls.iter().map(|call| (call.as_str(), kept.why.as_str()))).collect()
+    }
+
+    /// Where the sandbox has something of its own, which nothing that is granted may cover.
+    #[must_use]
+    pub fn own_places(&self) -> Vec<PathBuf> {
+        let tmpfs = self.tmpfs.iter().map(|tmpfs| tmpfs.path.clone());
+        tmpfs.chain(self.file.iter().map(|file| file.path.clone())).chain([super::TREE.into()]).collect()
     }
 
     /// The system calls of a program that needs `features`.

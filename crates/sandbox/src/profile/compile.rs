@@ -11,7 +11,7 @@ use sigil_policy::{Ceilings, HostRule, NetworkLimits};
 use sigil_proto::manifest::{Spec, Transport};
 use sigil_types::{Digest, EndedHost, Name, PluginName, ToolFacts};
 
-use super::base::{BaseProfile, Feature};
+use super::base::{BaseProfile, BaseTmpfs, Feature};
 use super::ended::Authority;
 use super::explain::{Explanation, RuleKind, Source};
 use super::grants::{self, Granted};
@@ -216,79 +216,6 @@ pub fn compile_with(
     Ok(Compiled { profile, explanation, facts, egress })
 }
 
-/// What a person gives to a command that he starts in the sandbox.
-#[derive(Clone, Debug)]
-pub struct CommandAsk {
-    /// The base profile.
-    pub profile: String,
-    /// Files and folders to read.
-    pub read: Vec<PathBuf>,
-    /// Files and folders to read and execute.
-    pub execute: Vec<PathBuf>,
-    /// Files and folders to write.
-    pub write: Vec<PathBuf>,
-    /// Hosts to reach.
-    pub hosts: Vec<HostRule>,
-    /// What to execute; its environment is laid over that of the base profile.
-    pub exec: Exec,
-    /// The places that are never granted.
-    pub never: NeverGrant,
-    /// The user and group id outside, under root. Never 0.
-    pub host_ids: (u32, u32),
-}
-
-/// Compiles the profile of a command that a person starts: the base profile, and what he gives.
-///
-/// # Errors
-/// [`CompileRefused`] when the base profile is unknown or a path is never granted.
-pub fn compile_command(ask: CommandAsk) -> Result<Compiled, CompileRefused> {
-    let base = BaseProfile::load(&ask.profile)?;
-    let mut explanation = base_rules(base);
-    let mut granted: BTreeMap<PathBuf, Granted> = BTreeMap::new();
-    let reads = ask.read.iter().map(|path| (path, Access::Read, "--read"));
-    let executes = ask.execute.iter().map(|path| (path, Access::Exec, "--exec"));
-    let writes = ask.write.iter().map(|path| (path, Access::Write, "--write"));
-    for (path, access, option) in reads.chain(executes).chain(writes) {
-        ask.never.check(path, access).map_err(|why| CompileRefused::NeverGranted {
-            path: path.clone(),
-            from: option.to_owned(),
-            why,
-        })?;
-        let from = vec![Source::Command { option: option.to_owned() }];
-        explanation.rule(RuleKind::Files, grants::describe(access, path), from);
-        granted.insert(path.clone(), Granted { path: path.clone(), access, label: sigil_types::Label::top() });
-    }
-    let mut egress = Egress::default();
-    for rule in ask.hosts {
-        let from = vec![Source::Command { option: "--allow-host".to_owned() }];
-        explanation.rule(RuleKind::Network, grants::describe_host(&rule), from);
-        match &rule.host {
-            // The proxy blocks addresses of this machine and of private networks unless they are named one by one.
-            sigil_types::HostPattern::Exact(sigil_types::Host::Address(address)) => {
-                egress.local.extend(rule.ports.iter().map(|port| SocketAddr::new(*address, *port)));
-            }
-            _ => egress.hosts.push(rule),
-        }
-    }
-    let granted: Vec<Granted> = granted.into_values().collect();
-    sockets_alone(&base.features, &granted, &egress, || makes_sockets(base))?;
-    let parts = Parts {
-        exec: ask.exec,
-        tree: None,
-        private: None,
-        granted: &granted,
-        egress: !egress.is_empty(),
-        posture: base.posture,
-        identity: ask.host_ids,
-        features: base.features.clone(),
-    };
-    let mut profile = assemble(base, parts)?;
-    // A person's command gets the base profile's limits; its memory is not split from the person's own.
-    profile.limits.data_bytes = profile.limits.cgroup_memory_bytes;
-    let facts = facts::of(granted.iter().map(|granted| (granted.access, &granted.label)), &egress);
-    Ok(Compiled { profile, explanation, facts, egress })
-}
-
 /// Turns the profile of a command into one of posture `reduced`, with `scratch` as its temporary folder.
 ///
 /// # Errors
@@ -298,7 +225,7 @@ pub fn reduce(profile: &mut Profile, scratch: &Path) -> Result<(), CompileRefuse
 }
 
 /// Checks that a program that makes Unix sockets has folders or a network, not both.
-fn sockets_alone(
+pub(super) fn sockets_alone(
     features: &BTreeSet<Feature>,
     granted: &[Granted],
     egress: &Egress,
@@ -308,23 +235,24 @@ fn sockets_alone(
     if both && features.contains(&Feature::UnixListener) { Err(CompileRefused::SocketsInReach(who())) } else { Ok(()) }
 }
 
-fn makes_sockets(base: &BaseProfile) -> String {
+pub(super) fn makes_sockets(base: &BaseProfile) -> String {
     format!("programs of the base profile `{}` make Unix sockets of their own", base.name)
 }
 
 /// What goes on a base profile.
-struct Parts<'a> {
-    exec: Exec,
-    tree: Option<&'a Path>,
-    private: Option<PathBuf>,
-    granted: &'a [Granted],
-    egress: bool,
-    posture: Posture,
-    identity: (u32, u32),
-    features: BTreeSet<Feature>,
+pub(super) struct Parts<'a> {
+    pub(super) exec: Exec,
+    pub(super) tree: Option<&'a Path>,
+    pub(super) private: Option<PathBuf>,
+    pub(super) granted: &'a [Granted],
+    pub(super) egress: bool,
+    pub(super) posture: Posture,
+    pub(super) identity: (u32, u32),
+    pub(super) features: BTreeSet<Feature>,
 }
 
-fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, CompileRefused> {
+/// The base profile with what goes on it.
+pub(super) fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, CompileRefused> {
     let (host_uid, host_gid) = parts.identity;
     if [host_uid, host_gid, base.uid, base.gid].contains(&0) {
         return Err(CompileRefused::Root);
@@ -345,7 +273,7 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
         return Err(CompileRefused::Nul("the argument vector"));
     }
     let binds = binds(base, &parts)?;
-    let mut tmpfs: Vec<Tmpfs> = base.tmpfs.iter().map(tmpfs_of).collect();
+    let mut tmpfs: Vec<Tmpfs> = base.tmpfs.iter().map(BaseTmpfs::tmpfs).collect();
     if parts.private.is_some() {
         tmpfs.retain(|tmpfs| tmpfs.path != Path::new("/tmp"));
     }
@@ -358,6 +286,7 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
         identity: Identity { uid: base.uid, gid: base.gid, host_uid, host_gid },
         exec: Exec { env, ..parts.exec },
         binds,
+        hidden: Vec::new(),
         files: base.file.clone(),
         tmpfs,
         scratch: None,
@@ -376,10 +305,6 @@ fn assemble(base: &BaseProfile, mut parts: Parts<'_>) -> Result<Profile, Compile
         profile.landlock.required.extend([Right::ScopeSignal, Right::ScopeAbstractUnix]);
     }
     Ok(profile)
-}
-
-fn tmpfs_of(base: &super::base::BaseTmpfs) -> Tmpfs {
-    Tmpfs { path: base.path.clone(), bytes: base.bytes, inodes: base.inodes }
 }
 
 /// The system's files, the plugin's tree and the grants, parents before what is in them.
@@ -411,10 +336,10 @@ fn binds(base: &BaseProfile, parts: &Parts<'_>) -> Result<Vec<Bind>, CompileRefu
     if let Some(private) = &parts.private {
         binds.insert("/tmp".into(), Bind { target: "/tmp".into(), ..same(private, Access::Scratch) });
     }
-    let own: Vec<PathBuf> = base.tmpfs.iter().map(|tmpfs| tmpfs.path.clone()).chain([TREE.into()]).collect();
+    let own = base.own_places();
     for granted in parts.granted {
         let covers = |own: &&PathBuf| own.starts_with(&granted.path);
-        let taken = own.iter().chain(base.file.iter().map(|file| &file.path)).find(covers);
+        let taken = own.iter().find(covers);
         let in_tree = granted.path.starts_with(TREE).then(|| PathBuf::from(TREE));
         if let Some(own) = taken.cloned().or(in_tree) {
             return Err(CompileRefused::Covers { path: granted.path.clone(), own });
@@ -435,7 +360,7 @@ fn binds(base: &BaseProfile, parts: &Parts<'_>) -> Result<Vec<Bind>, CompileRefu
 }
 
 /// What the base profile gives to every program of its kind.
-fn base_rules(base: &BaseProfile) -> Explanation {
+pub(super) fn base_rules(base: &BaseProfile) -> Explanation {
     let mut explanation = Explanation::default();
     let source = |why: &str| vec![Source::Base { profile: base.name.clone(), why: why.to_owned() }];
     for bind in &base.bind {

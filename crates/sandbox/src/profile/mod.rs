@@ -4,6 +4,7 @@
 //! the launcher. It holds no handles and nothing secret beyond `env`; its canonical JSON is what a launch receipt digests.
 
 pub mod base;
+mod command;
 mod compile;
 mod ended;
 mod explain;
@@ -28,12 +29,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sigil_types::Digest;
 
-pub use compile::{
-    CommandAsk, Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_command, compile_with, reduce,
-};
+pub use command::{CommandAsk, Mask, MaskKind, Wish, compile_command};
+pub use compile::{Compiled, Egress, PROXY_PORT, Params, Site, TREE, compile, compile_with, reduce};
 pub use ended::{Authority, ParseAuthority, ended_hosts, system_roots};
 pub use explain::{EffectiveRule, Explanation, RuleKind, Source, StruckOut};
 pub use facts::is_shared;
+pub(crate) use never::GUARDED;
 pub use never::{Never, NeverGrant, Relation};
 pub use posture::{Posture, floor};
 pub(crate) use proxy::with_proxy;
@@ -62,6 +63,10 @@ pub struct Profile {
     pub exec: Exec,
     /// The host's files and folders in the new root, in mounting order (a parent before what is inside it).
     pub binds: Vec<Bind>,
+    /// Files and folders of the binds that are covered: a folder by an empty one, a file by one that nobody may read. What is
+    /// bound below such a folder appears in the empty one. In order of their paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<PathBuf>,
     /// Files that are made in the new root.
     pub files: Vec<SyntheticFile>,
     /// Private file systems in memory; the first one is not the root, whose size is `root_bytes`.
@@ -302,6 +307,8 @@ pub enum Device {
     Random,
     /// `/dev/urandom`.
     Urandom,
+    /// `/dev/tty`: the terminal of one's own session, which is never a person's. Only with one.
+    Tty,
 }
 
 impl Device {
@@ -314,6 +321,7 @@ impl Device {
             Self::Full => "full",
             Self::Random => "random",
             Self::Urandom => "urandom",
+            Self::Tty => "tty",
         }
     }
 }

@@ -132,14 +132,17 @@ const IN_HOME: [(&str, &str); 24] = [
     (".local/share/keyrings", "keys"),
     (".local/share/dbus-1", "programs that a bus starts"),
     (".local/share/applications", "programs that a desktop starts"),
-    (".local/bin", "programs that a person starts"),
-    (".cargo/bin", "programs that a person starts"),
+    (".local/bin", PROGRAMS),
+    (".cargo/bin", PROGRAMS),
     (".cargo/credentials.toml", "keys"),
     (".cargo/config.toml", "commands that a build runs"),
 ];
 
+/// What is protected only from being changed: who may read everything may read and run these, too.
+const PROGRAMS: &str = "programs that a person starts";
+
 /// What a write grant leaves read-only where it is there: settings of tools that run commands.
-pub(super) const GUARDED: [&str; 7] =
+pub(crate) const GUARDED: [&str; 7] =
     [".git/hooks", ".git/config", ".hg/hgrc", ".vscode", ".idea", ".envrc", ".mcp.json"];
 
 /// Why a path is never granted.
@@ -261,6 +264,27 @@ impl NeverGrant {
             }
         }
         Ok(())
+    }
+}
+
+impl NeverGrant {
+    /// The places in `path` that are protected from being read, whether they are there or not, and what they hold: Sigil's own,
+    /// the system's, and in people's folders what stands at its usual place. Names that are protected wherever they stand
+    /// are not looked for further down.
+    #[must_use]
+    pub fn inside(&self, path: &Path) -> Vec<(PathBuf, &'static str)> {
+        let own = self.own.iter().map(|place| (place.clone(), "Sigil's own data, settings and keys"));
+        let system = SYSTEM.iter().map(|(place, what)| (PathBuf::from(place), *what));
+        let people = self
+            .homes
+            .iter()
+            .flat_map(|home| IN_HOME.iter().chain(&NAMES).map(|(place, what)| (home.join(place), *what)));
+        let here = NAMES.iter().map(|(name, what)| (path.join(name), *what));
+        own.chain(system)
+            .chain(people)
+            .chain(here)
+            .filter(|(place, what)| place != path && place.starts_with(path) && *what != PROGRAMS)
+            .collect()
     }
 }
 

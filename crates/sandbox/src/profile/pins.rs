@@ -11,25 +11,32 @@ use super::{Access, Bind, LinkRule};
 
 /// Adds what must be mounted so that no read-only part of a writable folder can be moved away.
 pub(super) fn pin(binds: &mut BTreeMap<PathBuf, Bind>) {
-    let writable = |access| matches!(access, Access::Write | Access::Scratch);
     let parts: Vec<PathBuf> =
         binds.values().filter(|bind| !writable(bind.access)).map(|bind| bind.target.clone()).collect();
     for part in parts {
-        let around = |folder: &&Path| binds.get(*folder).is_some_and(|bind| writable(bind.access));
-        let Some(around) = part.ancestors().skip(1).find(around).and_then(|folder| binds.get(folder)).cloned() else {
-            continue;
-        };
-        for folder in part.ancestors().skip(1).take_while(|folder| *folder != around.target) {
-            let Ok(below) = folder.strip_prefix(&around.target) else { break };
-            binds.entry(folder.to_owned()).or_insert_with(|| Bind {
-                source: around.source.join(below),
-                target: folder.to_owned(),
-                access: around.access,
-                optional: true,
-                link: LinkRule::Refuse,
-            });
-        }
+        hold(binds, &part);
     }
+}
+
+/// Adds what must be mounted so that nothing can be put in the place of `part`, where it lies in what may be changed.
+pub(super) fn hold(binds: &mut BTreeMap<PathBuf, Bind>, part: &Path) {
+    let around = part.ancestors().skip(1).find_map(|folder| binds.get(folder)).cloned();
+    // What stands in a folder that may not be changed stays; and the way to it must not become writable.
+    let Some(around) = around.filter(|around| writable(around.access)) else { return };
+    for folder in part.ancestors().skip(1).take_while(|folder| *folder != around.target) {
+        let Ok(below) = folder.strip_prefix(&around.target) else { break };
+        binds.entry(folder.to_owned()).or_insert_with(|| Bind {
+            source: around.source.join(below),
+            target: folder.to_owned(),
+            access: around.access,
+            optional: true,
+            link: LinkRule::Refuse,
+        });
+    }
+}
+
+const fn writable(access: Access) -> bool {
+    matches!(access, Access::Write | Access::Scratch)
 }
 
 #[cfg(test)]
@@ -48,6 +55,8 @@ mod tests {
             bind("/srv/w/.envrc", Access::Read),
             bind("/srv/w/a/b/c", Access::Read),
             bind("/srv/w/a/b/c/d/e", Access::Write),
+            bind("/srv/w/r", Access::Read),
+            bind("/srv/w/r/e/f", Access::Exec),
             bind("/srv/other/x/y", Access::Read),
         ]);
         let before = binds.clone();

@@ -119,6 +119,31 @@ pub enum CompileRefused {
     /// An identity of root.
     #[error("a program in the sandbox is never root, inside or outside; give it an unprivileged user and group id")]
     Root,
+    /// A folder to execute from and to change.
+    #[error(
+        "{0} would be executable and writable: programs that were started there could change others; name two folders"
+    )]
+    WritableCode(PathBuf),
+    /// A path that is to be granted and hidden.
+    #[error("{path} is granted by {granted} and hidden by {hidden}; leave one out")]
+    GrantedAndHidden {
+        /// Which.
+        path: PathBuf,
+        /// What grants it.
+        granted: String,
+        /// What hides it.
+        hidden: String,
+    },
+    /// A posture that gives less than the base profile asks for.
+    #[error("posture {asked} is less than the base profile `{base}` needs ({least})")]
+    Posture {
+        /// What was asked for.
+        asked: Posture,
+        /// The base profile.
+        base: String,
+        /// What it needs.
+        least: Posture,
+    },
     /// A text with a NUL, which ends texts for the kernel.
     #[error("{0} contains a NUL character")]
     Nul(&'static str),
@@ -144,6 +169,9 @@ impl CompileRefused {
             Self::NoScratch => Code::new("sandbox.posture.scratch.missing"),
             Self::NoAuthority(_) => Code::new("sandbox.profile.authority.missing"),
             Self::NoRoots(_) => Code::new("sandbox.profile.roots.missing"),
+            Self::WritableCode(_) => Code::new("sandbox.profile.path.writable-code"),
+            Self::GrantedAndHidden { .. } => Code::new("sandbox.profile.path.contradiction"),
+            Self::Posture { .. } => Code::new("sandbox.profile.posture.less"),
             Self::Root => Code::new("sandbox.profile.identity.root"),
             Self::Nul(_) => Code::new("sandbox.profile.text.nul"),
         }

@@ -91,6 +91,9 @@ pub enum GenerateFailed {
     /// Hosts are to be reached, and the proxy's port is not known.
     #[error("the profile reaches hosts through the egress proxy, whose port was not given; give the port")]
     NoPort,
+    /// Something of what is granted is hidden.
+    #[error("what is granted and hidden in part cannot be expressed for macOS yet; grant narrower folders")]
+    Hidden,
     /// A go-plugin program, which serves on a socket of its own.
     #[error(
         "the program serves on a Unix socket (transport go-plugin), which needs connections from outside; on macOS only \
@@ -110,6 +113,7 @@ impl GenerateFailed {
             Self::Base(error) => error.code(),
             Self::Path { .. } => const { Code::new("sandbox.seatbelt.path.unusable") },
             Self::NoPort => const { Code::new("sandbox.seatbelt.port.missing") },
+            Self::Hidden => const { Code::new("sandbox.seatbelt.hidden.unsupported") },
             Self::Listener => const { Code::new("sandbox.seatbelt.listener.unsupported") },
             Self::Unsound(_) => const { Code::new("sandbox.seatbelt.profile.unsound") },
         }
@@ -130,6 +134,9 @@ pub fn generate(profile: &Profile, place: &Place) -> Result<Seatbelt, GenerateFa
     let (system, granted): (Vec<&Bind>, Vec<&Bind>) = profile.binds.iter().partition(|bind| of_base(bind));
     if granted.iter().any(|bind| bind.access == Access::Scratch) {
         return Err(GenerateFailed::Listener);
+    }
+    if !profile.hidden.is_empty() {
+        return Err(GenerateFailed::Hidden);
     }
 
     let mut places: BTreeMap<PathBuf, At> = BTreeMap::new();

@@ -33,7 +33,8 @@ pub(crate) use notify::{
 };
 pub(crate) use privileges::{drop_all_privileges, privileges, set_ids, thread_count};
 pub(crate) use signals::{
-    block_forwarded_signals, block_signals, forward_and_reap, forward_until_exit, kill_all_others, kill_process,
-    parent_end_signal, peer_gone, reap, reset_signals, unblock_forwarded_signals, wait_any, wait_for,
+    block_forwarded_signals, block_signals, die_by, forward_and_reap, forward_until_exit, kill_all_others,
+    kill_process, next_signal, parent_end_signal, peer_gone, reap, reset_signals, stop, take_signals,
+    unblock_forwarded_signals, wait_any, wait_for,
 };
 pub(crate) use wiped::WipedOnFork;

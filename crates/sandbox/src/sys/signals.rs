@@ -1,6 +1,6 @@
 //! Signals and waiting.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -44,15 +44,21 @@ pub(crate) fn kill_process(pid: Pid, signal: Signal) -> Result<(), Errno> {
 }
 
 /// The life of a pid namespace's init: forwards every signal to the process group of `child`, reaps whatever dies, and
-/// returns the wait status of `child` (waitpid(2)) when that one has ended.
+/// returns the wait status of `child` (waitpid(2)) when that one has ended. Meanwhile `stopped` is given the wait status of
+/// each time that it stops.
 ///
 /// # Errors
 /// Those of waitpid(2); `EPIPE` when the signal `end` came.
-pub(crate) fn forward_and_reap(child: Pid, end: Option<Signal>) -> Result<i32, Errno> {
+pub(crate) fn forward_and_reap(child: Pid, end: Option<Signal>, stopped: impl Fn(i32)) -> Result<i32, Errno> {
     let all = ALL_SIGNALS;
     loop {
-        while let Some((pid, status)) = wait_any()? {
-            if pid == child {
+        while let Some((pid, status)) = wait_any(libc::WUNTRACED)? {
+            if pid != child {
+                continue;
+            }
+            if libc::WIFSTOPPED(status) {
+                stopped(status);
+            } else {
                 return Ok(status);
             }
         }
@@ -103,7 +109,7 @@ pub(crate) fn block_signals() -> Result<(), Errno> {
 }
 
 /// The signals that `sigil sandbox run` passes on to its command.
-const FORWARDED: [i32; 9] = [
+const FORWARDED: [i32; 10] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -113,10 +119,57 @@ const FORWARDED: [i32; 9] = [
     libc::SIGALRM,
     libc::SIGWINCH,
     libc::SIGCONT,
+    libc::SIGTSTP,
 ];
 
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Blocks the signals that are passed on, and returns a descriptor by which they are read (signalfd(2)), one after the other.
+///
+/// # Errors
+/// `EMFILE`.
+pub(crate) fn take_signals() -> Result<OwnedFd, Errno> {
+    let set = FORWARDED.iter().fold(0, |set, signal| set | bit(*signal));
+    set_mask(libc::SIG_BLOCK, set)?;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the set is a kernel mask of eight bytes; a new descriptor is asked for.
+    let fd = check(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<u64>(), flags) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal of [`take_signals`], if one has come.
+pub(crate) fn next_signal(signals: &OwnedFd) -> Option<Signal> {
+    /// `struct signalfd_siginfo`; its first four bytes are the number.
+    const BYTES: usize = 128;
+    let mut info = [0; BYTES];
+    if rustix::io::read(signals, &mut info) != Ok(BYTES) {
+        return None;
+    }
+    let number: [u8; 4] = info.first_chunk().copied()?;
+    Signal::from_named_raw(i32::from_ne_bytes(number))
+}
+
+/// Stops this process, or with `group` its whole process group, as Ctrl-Z does; returns when it goes on. Where nobody could
+/// continue it, the kernel does nothing (an orphaned process group).
+///
+/// # Errors
+/// None on a kernel that Sigil runs on.
+pub(crate) fn stop(group: bool) -> Result<(), Errno> {
+    let target = if group { 0 } else { rustix::process::getpid().as_raw_nonzero().get() };
+    set_mask(libc::SIG_UNBLOCK, bit(libc::SIGTSTP))?;
+    // SAFETY: kill(2) takes numbers only.
+    let result = check(libc::c_long::from(unsafe { libc::kill(target, libc::SIGTSTP) }));
+    set_mask(libc::SIG_BLOCK, bit(libc::SIGTSTP))?;
+    result.map(drop)
+}
+
+/// The forwarded signals, and the one by which a parent hears of its child.
 fn forwarded() -> u64 {
-    FORWARDED.iter().chain(&[libc::SIGCHLD]).fold(0, |set, signal| set | 1 << (signal - 1))
+    FORWARDED.iter().chain(&[libc::SIGCHLD]).fold(0, |set, signal| set | bit(*signal))
 }
 
 /// Blocks the signals that [`forward_until_exit`] waits for.
@@ -135,36 +188,46 @@ pub(crate) fn unblock_forwarded_signals() -> Result<(), Errno> {
     set_mask(libc::SIG_UNBLOCK, forwarded())
 }
 
-/// Passes signals on to the process `init` until that one has ended, and reaps it.
+/// Passes signals on to the child `pid` until that one has ended, and reaps it.
 ///
 /// # Errors
 /// Those of waitpid(2).
-pub(crate) fn forward_until_exit(init: Pid) -> Result<(), Errno> {
+pub(crate) fn forward_until_exit(pid: Pid) -> Result<(), Errno> {
     let set = forwarded();
     let none = std::ptr::null_mut::<u8>();
     loop {
-        while let Some((pid, _)) = wait_any()? {
-            if pid == init {
+        while let Some((ended, _)) = wait_any(0)? {
+            if ended == pid {
                 return Ok(());
             }
         }
         // SAFETY: the set is a kernel mask of eight bytes; neither details nor a time limit are asked for.
         let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, none, none, size_of::<u64>()) };
         if let (Ok(signal), true) = (i32::try_from(signal), signal > 0 && signal != libc::c_long::from(libc::SIGCHLD)) {
-            // SAFETY: kill(2) takes numbers only; `init` was not reaped, so the id is still its own.
-            unsafe { libc::kill(init.as_raw_nonzero().get(), signal) };
+            // SAFETY: kill(2) takes numbers only; the child was not reaped, so the id is still its own.
+            unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
         }
     }
 }
 
-/// A child that has ended, if any has: its id and wait status.
+/// Ends this process by `signal`, as its command ended: a shell that waits sees the same. Returns when that is not possible.
+pub(crate) fn die_by(signal: i32) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // What would be dumped is not the command.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = reset_signals();
+    // SAFETY: kill(2) takes numbers only.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+/// A child that has ended, if any has: its id and wait status. With `WUNTRACED` as `more` also one that has stopped.
 ///
 /// # Errors
 /// `ECHILD` when there is no child at all.
-pub(crate) fn wait_any() -> Result<Option<(Pid, i32)>, Errno> {
+pub(crate) fn wait_any(more: i32) -> Result<Option<(Pid, i32)>, Errno> {
     let mut status = 0;
     // SAFETY: `status` is an int that lives through the call.
-    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+    match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | more) } {
         -1 => Err(last_errno()),
         pid => Ok(Pid::from_raw(pid).map(|pid| (pid, status))),
     }

@@ -1,6 +1,7 @@
 //! `sigil sandbox run`: any command, without a launcher.
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Output, Stdio};
 
 use rustix::process::{Pid, Signal};
@@ -36,7 +37,7 @@ pub(crate) fn become_command() -> Option<ExitCode> {
         Ok(())
     };
     let egress: Option<run::ServeEgress<'_>> = if how == "proxy" { Some(&mut serve) } else { None };
-    Some(ExitCode::from(run::main(arguments, egress)))
+    Some(run::main(arguments, egress, None).take())
 }
 
 fn sandbox_run(arguments: &[&str]) -> Command {
@@ -56,7 +57,11 @@ fn text(bytes: &[u8]) -> &str {
 fn status() {
     assert_eq!(output(&["true"]).status.code(), Some(0));
     assert_eq!(output(&["--", "sh", "-c", "exit 42"]).status.code(), Some(42));
-    assert_eq!(output(&["sh", "-c", "kill -KILL $$"]).status.code(), Some(128 + 9));
+    // A signal that ended it ends whoever waited for it, so that a shell sees the same.
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGSEGV] {
+        let script = format!("kill -{signal} $$");
+        assert_eq!(output(&["sh", "-c", &script]).status.signal(), Some(signal));
+    }
     assert_eq!(output(&["--profile", "shell", "/bin/sh", "-c", "exit 3"]).status.code(), Some(3));
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn profile(base: &str, argv: &[&str]) -> Profile {
                 link: bind.link,
             })
             .collect(),
+        hidden: Vec::new(),
         files: base.file.clone(),
         tmpfs: base.tmpfs.iter().map(|t| Tmpfs { path: t.path.clone(), bytes: t.bytes, inodes: t.inodes }).collect(),
         scratch: None,

@@ -66,6 +66,12 @@ impl Complaint {
         self.0.code.as_str() == "cli.gateway.connection.lost"
     }
 
+    /// The complaint on one line: what, why, and how to read more.
+    pub(crate) fn line(&self) -> String {
+        let why = self.0.why.iter().map(|why| format!("; {why}")).collect::<String>();
+        safe::line(&format!("{}{why} (sigil explain {})", self.0.what, self.0.code))
+    }
+
     /// The same with this exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.0.exit = exit;

@@ -146,6 +146,9 @@ impl YesTo {
 fn parse(arguments: Vec<OsString>) -> Result<Options, Complaint> {
     let wrong = |what: String| Complaint::new(Code::new("cli.usage.invalid"), what).exit(Exit::Usage);
     match Options::parse(arguments.into_iter()) {
+        Ok(Some(options)) if options.explain || options.write_profile.is_some() || options.like.is_some() => Err(
+            wrong("learning runs the command: --explain, --write-profile and --like are of `sandbox run`".to_owned()),
+        ),
         Ok(Some(options)) => Ok(options),
         Ok(None) => {
             Err(wrong("no command was given".to_owned()).fix("see the options of", Some("sigil sandbox run --help")))
@@ -206,7 +209,7 @@ mod tests {
         let with = learner.arguments(Some(&shell));
         assert_eq!(with, words("--read /a --write /b --profile shell -- cmd --read x -- y"));
         let parsed = parse(with).unwrap();
-        assert_eq!((parsed.profile.as_str(), parsed.arguments.len()), ("shell", 4));
+        assert_eq!((parsed.gets.profile.as_deref(), parsed.arguments.len()), (Some("shell"), 4));
         assert!(Learner::new(&args("--bogus")).is_err());
     }
 }

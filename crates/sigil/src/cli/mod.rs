@@ -59,6 +59,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// The profile of an installed plugin under the signed policy, for `sigil sandbox run --like`. An error is one line.
+pub(crate) fn plugin_profile(plugin: &str) -> Result<sigil_sandbox::profile::Compiled, String> {
+    sandbox::profile_of(&Context::new(Global::default()), plugin).map_err(|complaint| complaint.line())
+}
+
 /// Help and version are answers; everything else that the parser says is a mistake.
 fn usage(error: &clap::Error, json: bool) -> Exit {
     match error.kind() {

@@ -42,6 +42,11 @@ pub(super) fn run(context: &Context, command: SandboxCommand) -> Outcome {
 }
 
 /// A plugin's profile, as the launcher would compile it.
+pub(super) fn profile_of(context: &Context, plugin: &str) -> Result<Compiled, Complaint> {
+    compiled(context, plugin).map(|found| found.compiled)
+}
+
+/// A plugin's profile, as the launcher would compile it, and what it was compiled from.
 struct Found {
     name: PluginName,
     tree: sigil_types::Digest,

@@ -19,7 +19,8 @@ fn every_command_of_the_recipes_is_understood() {
             let words = line.split_whitespace().map(|word| OsString::from(word.trim_matches(['\'', '"'])));
             let options = Options::parse(words).unwrap_or_else(|error| panic!("{name}: {line}: {error}"));
             let options = options.unwrap_or_else(|| panic!("{name}: {line} asks for help"));
-            BaseProfile::load(&options.profile).unwrap_or_else(|error| panic!("{name}: {line}: {error}"));
+            BaseProfile::load(options.gets.profile.as_deref().unwrap_or("shell"))
+                .unwrap_or_else(|error| panic!("{name}: {line}: {error}"));
             commands += 1;
         }
     }
