@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
+use rustix::termios::tcgetpgrp;
 
 use crate::world::binary;
 
@@ -92,9 +92,6 @@ impl Drop for Person {
     }
 }
 
-/// A job that says when it begins and when it goes on.
-const JOB: &str = "sh -c 'trap \"echo going\" CONT; echo begun; while :; do sleep 0.1; done'";
-
 #[test]
 fn a_command_is_a_job_like_any_other() {
     let mut person = Person::sit_down();
@@ -113,45 +110,6 @@ fn a_command_is_a_job_like_any_other() {
     person.sees("OUT> ");
     // What ended the command is what the shell sees.
     person.does("echo status=$?", "status=130");
-}
-
-#[test]
-fn a_shell_inside_has_jobs_of_its_own() {
-    let mut person = Person::sit_down();
-    let inside = person.sigil("--env 'PS1=I''N> ' --env TERM -- bash --norc --noprofile --noediting -i");
-    person.does(&inside, "IN> ");
-    person.does(JOB, "begun\r\n");
-    person.types("\x1a");
-    person.sees("Stopped");
-    person.sees("IN> ");
-    // The shell lets its job go on once that one has the terminal.
-    person.does("fg", "going\r\n");
-    person.types("\x1a");
-    person.sees("Stopped");
-    person.sees("IN> ");
-    person.does("bg; jobs", "Running");
-    person.sees("IN> ");
-    person.does("kill %1; wait; echo none is left | tr a-z A-Z", "NONE IS LEFT");
-    person.sees("IN> ");
-    person.does(JOB, "begun\r\n");
-    person.types("\x03");
-    person.sees("IN> ");
-    // The size is passed on, also when it changes.
-    let size = Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&person.master, size).expect("a new size");
-    person.does("until [ \"$(stty size)\" = '33 77' ]; do :; done; echo size is there | tr a-z A-Z", "SIZE IS THERE");
-    person.does("echo to the terminal | tr a-z A-Z > /dev/tty", "TO THE TERMINAL");
-    // Nobody can type for somebody else.
-    let typing = "perl -e 'print ioctl(STDIN, 0x5412, my $c = \"x\") ? \"typed\" : \"refused: $!\", \"\\n\"'";
-    person.does(typing, "refused: Operation not permitted");
-    // Stopped as a whole, it stops what waits for it.
-    person.types("kill -STOP $$\r");
-    person.sees("Stopped");
-    person.sees("OUT> ");
-    person.does("fg", "\r\n");
-    person.does("", "IN> ");
-    person.does("exit 7", "OUT> ");
-    person.does("echo status=$?", "status=7");
 }
 
 #[test]
