@@ -236,3 +236,50 @@ fn limit(limits: &mut Limits, asked: &Limits, explanation: &mut Explanation) {
         limits.file_bytes = note("file-size", bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_in_a_hidden_folder_stays_hidden_and_its_way_is_held() {
+        let mask = |path: &str, kind| Mask { path: path.into(), kind, from: Source::Sigil { why: "test".to_owned() } };
+        let profile = compile_command(CommandAsk {
+            profile: "native".to_owned(),
+            files: vec![
+                Wish::new("/srv/w".into(), Access::Write),
+                Wish::new("/srv/w/h/given".into(), Access::Write),
+                Wish::new("/srv/w/a/r".into(), Access::Read),
+            ],
+            masks: vec![
+                mask("/srv/w/h", MaskKind::Hidden),
+                mask("/srv/w/h/x/y", MaskKind::ReadOnly),
+                mask("/srv/w/h/given/b/kept", MaskKind::ReadOnly),
+                mask("/srv/w/c/secret", MaskKind::Hidden),
+            ],
+            hosts: Vec::new(),
+            exec: Exec {
+                path: "/bin/true".into(),
+                argv: vec!["true".to_owned()],
+                env: BTreeMap::new(),
+                cwd: "/".into(),
+            },
+            never: NeverGrant::default(),
+            host_ids: (501, 20),
+            posture: None,
+            limits: Limits::default(),
+            terminal: false,
+        });
+        let profile = profile.unwrap().profile;
+        assert_eq!(profile.hidden, [Path::new("/srv/w/c/secret"), Path::new("/srv/w/h")]);
+        let access =
+            |path: &str| profile.binds.iter().find(|bind| bind.target == Path::new(path)).map(|bind| bind.access);
+        for gone in ["/srv/w/h", "/srv/w/h/x", "/srv/w/h/x/y"] {
+            assert_eq!(access(gone), None, "{gone}");
+        }
+        for held in ["/srv/w/a", "/srv/w/c", "/srv/w/h/given/b"] {
+            assert_eq!(access(held), Some(Access::Write), "{held}");
+        }
+        assert_eq!(access("/srv/w/h/given/b/kept"), Some(Access::Read));
+    }
+}
